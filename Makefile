@@ -1,0 +1,78 @@
+# `make test` and `make demo` set up all they need in .venv; see README.md.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+EDITABLE := --no-build-isolation -Cbuild-dir=build/editable -e .
+PACKAGES := tumortrace export/tumortrace_export runtime/tumortrace_runtime
+NATIVE := $(wildcard runtime/native/include/tumortrace/*.hpp runtime/bindings/*.cpp tests/native/*.cpp)
+# Editable installs note where each package is, so a package that comes or goes asks for a new one.
+INSTALLED := pyproject.toml runtime/tumortrace_runtime/version.py $(shell find $(PACKAGES) -name __init__.py) \
+             $(shell find runtime/native runtime/bindings cmake runtime/CMakeLists.txt -type f)
+STEPS := lint types test-native test-python test-wheel
+
+.PHONY: help venv lint types test-native test-python test-wheel test demo format clean
+
+help:
+	@echo 'make test    lint, types, C++ tests, Python tests, wheel'
+	@echo 'make demo    train, export and segment phantoms; DATA=/path/to/kaggle_3m for real scans'
+	@echo 'make venv    .venv with everything pinned, the packages editable'
+	@echo 'make format  put Python and C++ in the style that lint checks'
+	@echo 'make clean   remove .venv and everything that was built'
+
+venv: .venv/native
+
+.venv/packages: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt pip
+	$(PIP) install -c constraints.txt --group dev
+	$(PIP) install -c constraints.txt $(EDITABLE)[all]
+	touch $@
+
+.venv/native: .venv/packages $(INSTALLED)
+	$(PIP) install --no-deps $(EDITABLE)
+	touch $@
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(NATIVE)
+
+types: venv
+	$(BIN)/mypy
+
+# Once as it ships, once with the sanitizers, which change what the compiler makes of a loop.
+test-native: .venv/packages
+	for sanitize in OFF ON; do \
+	  $(BIN)/cmake -S runtime -B build/native-$$sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$$PWD/$(BIN)/ninja \
+	    -DTUMORTRACE_TESTS=ON -DTUMORTRACE_SANITIZE=$$sanitize --log-level=WARNING; \
+	  $(BIN)/cmake --build build/native-$$sanitize; \
+	  $(BIN)/ctest --test-dir build/native-$$sanitize --output-on-failure; \
+	done
+
+test-python: venv
+	$(BIN)/python -m pytest -n 2
+
+test-wheel: venv
+	$(BIN)/python tests/wheel/check.py --python $(PYTHON)
+
+test: venv
+	@for step in $(STEPS); do \
+	  echo "== $$step"; start=$$SECONDS; $(MAKE) --no-print-directory $$step; echo "== $$step: $$((SECONDS - start)) s"; \
+	done; echo "== all: $$SECONDS s"
+
+demo: venv
+	$(BIN)/python -m tumortrace.demo $(if $(DATA),--data $(DATA)) -o demo
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(NATIVE)
+
+clean:
+	rm -rf .venv build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

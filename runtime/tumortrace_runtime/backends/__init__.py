@@ -1,0 +1,77 @@
+"""Engines that run a model. Each is *load* and *run*, nothing else, and is imported only when it is asked for.
+
+with load_backend("openvino", path, device="CPU", precision="int8") as backend:
+    logits = backend.run(batch)
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from tumortrace_runtime.backends.backend import PRECISIONS, Backend, Batch
+from tumortrace_runtime.errors import BackendError
+
+__all__ = ["BACKENDS", "PRECISIONS", "Backend", "Batch", "default_device", "devices", "load_backend"]
+
+BACKENDS = {
+    "openvino": "tumortrace_runtime.backends.openvino",
+    "onnxruntime": "tumortrace_runtime.backends.onnxruntime",
+}
+"""Name to module. A module offers `DEFAULT_DEVICE`, `devices()` and `load(...)`; the extra has the backend's name."""
+
+
+def load_backend(
+    name: str, model_path: Path, *, device: str | None = None, precision: str = "fp32", threads: int | None = None
+) -> Backend:
+    """Load a model into an engine.
+
+    Args:
+        name: key in `BACKENDS`.
+        model_path: the artefact that fits engine and precision.
+        device: the engine's own name of it; None for the engine's default.
+        precision: one of `PRECISIONS`, the artefact's; "bf16" runs an "fp16" artefact.
+        threads: CPU threads; None for the engine's choice.
+
+    Raises:
+        BackendError: the backend is unknown or its library missing, the device is not there, the precision is not to
+            be had on it, or the model cannot be loaded.
+    """
+    module = _module(name)
+    if precision not in PRECISIONS:
+        raise BackendError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}.")
+    if not model_path.is_file():
+        raise BackendError(f"{model_path}: no such model file.")
+    chosen = module.DEFAULT_DEVICE if device is None else device
+    backend: Backend = module.load(model_path, device=chosen, precision=precision, threads=threads)
+    return backend
+
+
+def devices(name: str) -> list[str]:
+    """The devices that backend `name` finds on this machine, by the engine's own names.
+
+    Raises:
+        BackendError: the backend is unknown or its library missing.
+    """
+    found: list[str] = _module(name).devices()
+    return found
+
+
+def default_device(name: str) -> str:
+    """The device that backend `name` takes when none is asked for.
+
+    Raises:
+        BackendError: the backend is unknown or its library missing.
+    """
+    device: str = _module(name).DEFAULT_DEVICE
+    return device
+
+
+def _module(name: str) -> ModuleType:
+    if name not in BACKENDS:
+        raise BackendError(f"backend {name!r} is unknown; known are {', '.join(BACKENDS)}.")
+    try:
+        return importlib.import_module(BACKENDS[name])
+    except ImportError as problem:
+        raise BackendError(f"{name} cannot be imported ({problem}): pip install 'tumortrace[{name}]'") from problem

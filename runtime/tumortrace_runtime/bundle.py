@@ -1,0 +1,126 @@
+"""The bundle: a folder that carries all that a device needs. Opened only when every hash and every field holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tumortrace_runtime.errors import BackendError, BundleError, SpecError
+from tumortrace_runtime.files import read_json, sha256_file
+from tumortrace_runtime.postprocess import Postprocessing
+from tumortrace_runtime.preprocess import Preprocessing
+from tumortrace_runtime.settings import from_dict
+
+FORMAT = "tumortrace-bundle"
+VERSION = 1
+MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"
+
+ARTEFACTS = {
+    ("onnxruntime", "fp32"): "model.onnx",
+    ("onnxruntime", "fp16"): "model.fp16.onnx",
+    ("onnxruntime", "int8"): "model.int8.onnx",
+    ("openvino", "fp32"): "model.onnx",
+    ("openvino", "fp16"): "openvino/model.fp16.xml",
+    ("openvino", "bf16"): "openvino/model.fp16.xml",
+    ("openvino", "int8"): "openvino/model.int8.xml",
+}
+"""Which file of a bundle an engine runs for a precision."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle that was verified.
+
+    Attributes:
+        path: its folder.
+        manifest: all that stands in `manifest.json`.
+        sha256: of the manifest, and so of everything in the bundle.
+        preprocessing: the input contract.
+        postprocessing: what turns logits into a mask.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+    sha256: str
+    preprocessing: Preprocessing
+    postprocessing: Postprocessing
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    def artefact(self, backend: str, precision: str) -> Path:
+        """The model file that `backend` runs at `precision`.
+
+        Raises:
+            BackendError: the bundle has none.
+        """
+        file = ARTEFACTS.get((backend, precision))
+        if file is None or file not in self.manifest["files"]:
+            raise BackendError(f"{self.path}: has nothing for {backend} at {precision}; it has {self._choices()}.")
+        return self.path / file
+
+    def choices(self) -> list[tuple[str, str]]:
+        """Every (backend, precision) that the bundle has a model for."""
+        return [choice for choice, file in ARTEFACTS.items() if file in self.manifest["files"]]
+
+    def file_sha256(self, file: Path) -> str:
+        """The recorded hash of one of the bundle's files."""
+        return str(self.manifest["files"][file.relative_to(self.path).as_posix()]["sha256"])
+
+    def _choices(self) -> str:
+        return ", ".join(f"{backend} at {precision}" for backend, precision in self.choices())
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Verify a bundle and read its contracts.
+
+    Raises:
+        BundleError: it is no bundle, is of another version, a file is missing, altered or not listed, or a contract
+            does not hold.
+    """
+    if not (path / MANIFEST).is_file():
+        raise BundleError(f"{path}: is no bundle; a folder with {MANIFEST} wanted.")
+    sha256 = _check_seal(path)
+    manifest = read_json(path / MANIFEST, BundleError)
+    if not isinstance(manifest, dict) or (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
+        found = (manifest.get("format"), manifest.get("version")) if isinstance(manifest, dict) else "no object"
+        raise BundleError(f"{path / MANIFEST}: holds {found}; {FORMAT!r} version {VERSION} wanted.")
+    try:
+        _check_files(path, manifest["files"])
+        preprocessing = from_dict(Preprocessing, manifest["input"]["preprocessing"])
+        postprocessing = from_dict(Postprocessing, manifest["output"]["postprocessing"])
+        str(manifest["name"])
+    except (KeyError, TypeError, AttributeError) as problem:
+        raise BundleError(f"{path / MANIFEST}: a field is missing or of the wrong kind ({problem}).") from problem
+    except SpecError as problem:
+        raise BundleError(f"{path / MANIFEST}: {problem}") from problem
+    return Bundle(path, manifest, sha256, preprocessing, postprocessing)
+
+
+def _check_seal(path: Path) -> str:
+    """The manifest's hash, as it stands in the seal beside it."""
+    found = sha256_file(path / MANIFEST)
+    if not (path / SEAL).is_file():
+        raise BundleError(f"{path / SEAL}: is missing; without it the manifest cannot be trusted.")
+    wanted = (path / SEAL).read_bytes().decode("ascii", errors="replace").split(maxsplit=1)
+    if not wanted or wanted[0] != found:
+        raise BundleError(f"{path / MANIFEST}: was altered: its SHA-256 is {found[:12]}…, {SEAL} says otherwise.")
+    return found
+
+
+def _check_files(path: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
+    present = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
+    if unlisted := sorted(present - set(listed) - {MANIFEST, SEAL}):
+        raise BundleError(f"{path / unlisted[0]}: is not listed in the manifest; remove it, or export anew.")
+    for name, entry in listed.items():
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            raise BundleError(f"{path / MANIFEST}: lists {name!r}, which lies outside the bundle.")
+        if name not in present:
+            raise BundleError(f"{path / name}: is missing.")
+        if (found := sha256_file(path / name)) != entry["sha256"]:
+            wanted = entry["sha256"]
+            raise BundleError(f"{path / name}: was altered: its SHA-256 is {found[:12]}…, {wanted[:12]}… wanted.")

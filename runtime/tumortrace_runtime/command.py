@@ -1,0 +1,70 @@
+"""How both programs, `tumortrace` and `tumortrace-export`, end: messages on stderr and exit codes.
+
+0 done, 1 internal error (a traceback), 2 wrong input or usage, 3 accuracy not reached, 4 regression found, 5 done in
+part; 130 after Ctrl-C, as shells have it. When the reader of the output went away, click ends the program quietly with 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import click
+
+from tumortrace_runtime.errors import TumorTraceError
+
+INTERRUPTED = 130
+
+# Import names of the libraries that extras bring.
+_EXTRAS = {
+    "nibabel": "nifti",
+    "PIL": "images",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "surface_distance": "metrics",
+    "scipy": "metrics",
+    "torch": "train",
+    "safetensors": "train",
+    "matplotlib": "train",
+    "onnx": "export",
+    "onnxscript": "export",
+}
+
+
+class DonePartly(TumorTraceError):
+    """The work is done, except for some inputs that were refused; the message names each and says why."""
+
+    exit_code = 5
+
+
+def run(command: click.Command, program: str, *, extra: str | None = None) -> NoReturn:
+    """Run `command` on the process's arguments and end the process with the exit code that its outcome stands for.
+
+    Args:
+        command: the program's outermost click command.
+        program: the name that usage lines show.
+        extra: the extra to name when any optional library is missing, for a program that needs one extra as a whole.
+    """
+    sys.exit(_exit_code(command, program, extra))
+
+
+def _exit_code(command: click.Command, program: str, extra: str | None) -> int:
+    try:
+        outcome = command.main(prog_name=program, standalone_mode=False)
+    except TumorTraceError as problem:
+        click.echo(f"Error: {problem}", err=True)
+        return problem.exit_code
+    except click.ClickException as problem:
+        problem.show()
+        return click.UsageError.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    except ModuleNotFoundError as problem:
+        library = (problem.name or "").partition(".")[0]
+        if library not in _EXTRAS:
+            raise
+        click.echo(
+            f"Error: {library} is not installed: pip install 'tumortrace[{extra or _EXTRAS[library]}]'", err=True
+        )
+        return click.UsageError.exit_code
+    return outcome if isinstance(outcome, int) else 0

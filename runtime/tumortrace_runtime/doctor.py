@@ -1,0 +1,216 @@
+"""What this machine can run, what is missing, and the command that installs it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tumortrace_runtime.backends import BACKENDS, devices
+from tumortrace_runtime.bundle import Bundle, open_bundle
+from tumortrace_runtime.errors import TumorTraceError
+from tumortrace_runtime.golden import self_test
+from tumortrace_runtime.machine import Cpu, Machine, inspect_machine
+from tumortrace_runtime.segmenter import Segmenter
+
+# Import name: distribution, what it serves, extra.
+_LIBRARIES = {
+    "nibabel": ("nibabel", "NIfTI scans", "nifti"),
+    "PIL": ("pillow", "image scans and overlays", "images"),
+    "surface_distance": ("surface-distance", "HD95 and surface Dice", "metrics"),
+    "torch": ("torch", "training and export; segmenting does not need it", "train"),
+}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A library that runs models.
+
+    Attributes:
+        name: its import name.
+        version: "" when it is missing or broken.
+        devices: where it can run, by its own names.
+        problem: why it cannot be used, or "".
+    """
+
+    name: str
+    version: str = ""
+    devices: tuple[str, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something that is missing.
+
+    Attributes:
+        missing: what.
+        serves: what cannot be done without it.
+        install: the command that brings it, or where it is found.
+    """
+
+    missing: str
+    serves: str
+    install: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A model of a bundle, tried on this machine with the bundle's golden inputs.
+
+    Attributes:
+        backend: the engine.
+        precision: what was asked for.
+        executed_precision: what most layers ran in, or "" when it cannot be used.
+        golden_dice: the lowest Dice against a golden mask, or None when it cannot be used or the bundle has none.
+        problem: why it cannot be used, or "".
+    """
+
+    backend: str
+    precision: str
+    executed_precision: str = ""
+    golden_dice: float | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All that `doctor` found.
+
+    Attributes:
+        machine: the hardware.
+        engines: those that TumorTrace runs models with, and TensorRT.
+        libraries: version of each optional library, "" for a missing one.
+        advice: what to install, and for what.
+        warnings: what to know before trusting a result of this machine.
+        bundle: name of the bundle, or None when none was given.
+        trials: every model of the bundle.
+    """
+
+    machine: Machine
+    engines: tuple[Engine, ...]
+    libraries: Mapping[str, str]
+    advice: tuple[Advice, ...]
+    warnings: tuple[str, ...]
+    bundle: str | None = None
+    trials: tuple[Trial, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        values = asdict(self)
+        values["machine"]["cpu"]["int8_dot_product"] = self.machine.cpu.int8_dot_product
+        return values
+
+
+def diagnose(bundle: Path | None = None) -> Diagnosis:
+    """Inspect this machine and, where a bundle is given, try each of its models on the engine's default device.
+
+    Raises:
+        BundleError: the bundle does not hold.
+    """
+    opened = None if bundle is None else open_bundle(bundle)
+    machine = inspect_machine()
+    engines = (*(inspect_engine(name) for name in sorted(BACKENDS)), _tensorrt())
+    libraries = {distribution: _version(name, distribution) for name, (distribution, *_) in _LIBRARIES.items()}
+    return Diagnosis(
+        machine=machine,
+        engines=engines,
+        libraries=libraries,
+        advice=tuple(advise(machine, engines, libraries)),
+        warnings=tuple(warn(machine.cpu)),
+        bundle=opened and opened.name,
+        trials=() if opened is None else tuple(_trials(opened)),
+    )
+
+
+def inspect_engine(name: str) -> Engine:
+    """The engine of a backend: its version and devices, or why it cannot be used."""
+    try:
+        found = tuple(devices(name))
+    except TumorTraceError as problem:
+        return Engine(name, problem=str(problem))
+    return Engine(name, str(importlib.import_module(name).__version__).partition("-")[0], found)
+
+
+def advise(machine: Machine, engines: tuple[Engine, ...], libraries: Mapping[str, str]) -> Iterator[Advice]:
+    """What is missing on `machine`, given what is installed."""
+    for engine in engines:
+        if engine.name in BACKENDS and not engine.version:
+            yield Advice(engine.name, f"the {engine.name} backend", _pip(engine.name))
+    for distribution, serves, extra in _LIBRARIES.values():
+        if not libraries.get(distribution):
+            yield Advice(distribution, serves, _pip(extra))
+    found = {engine.name: engine for engine in engines}
+    yield from _advise_intel(machine, found["openvino"])
+    yield from _advise_nvidia(machine, found["onnxruntime"], found["tensorrt"])
+
+
+def _advise_intel(machine: Machine, openvino: Engine) -> Iterator[Advice]:
+    if not openvino.version:
+        return
+    if machine.intel_gpu and not any(device.startswith("GPU") for device in openvino.devices):
+        yield Advice("Intel's OpenCL driver", "OpenVINO's GPU", "sudo apt-get install intel-opencl-icd")
+    if machine.intel_npu and not any(device.startswith("NPU") for device in openvino.devices):
+        yield Advice("Intel's NPU driver", "OpenVINO's NPU", "see https://github.com/intel/linux-npu-driver/releases")
+
+
+def _advise_nvidia(machine: Machine, onnxruntime: Engine, tensorrt: Engine) -> Iterator[Advice]:
+    if machine.jetson:
+        if not tensorrt.version:
+            serves = "TensorRT on this Jetson; no backend of this version uses it yet"
+            yield Advice("tensorrt", serves, "sudo apt-get install tensorrt python3-libnvinfer")
+    elif machine.cuda:
+        if not tensorrt.version:
+            serves = "TensorRT on this NVIDIA GPU; no backend of this version uses it yet"
+            package = f"tensorrt-cu{machine.cuda.partition('.')[0]}"
+            yield Advice("tensorrt", serves, f"pip install --extra-index-url https://pypi.nvidia.com {package}")
+        if onnxruntime.version and "CUDAExecutionProvider" not in onnxruntime.devices:
+            serves = "ONNX Runtime's CUDAExecutionProvider on this NVIDIA GPU"
+            yield Advice("onnxruntime-gpu", serves, "pip uninstall onnxruntime && pip install onnxruntime-gpu")
+
+
+def warn(cpu: Cpu) -> Iterator[str]:
+    """What to know before INT8 is run on `cpu`."""
+    if cpu.int8_dot_product:
+        return
+    if cpu.architecture == "x86_64":
+        yield (
+            "this CPU has no INT8 dot product (VNNI): INT8 sums may saturate at 16 bits, so an INT8 model may be wrong "
+            "and is hardly faster. Use fp16 or fp32."
+        )
+    else:
+        yield "this CPU has no INT8 dot product: an INT8 model is hardly faster here than fp32."
+
+
+def _tensorrt() -> Engine:
+    version = _version("tensorrt", "tensorrt")
+    return Engine("tensorrt", version, problem="" if version else "not installed")
+
+
+def _version(module: str, distribution: str) -> str:
+    """The version of an installed library without importing it, which takes seconds for some; "" when missing."""
+    if importlib.util.find_spec(module) is None:
+        return ""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _trials(bundle: Bundle) -> Iterator[Trial]:
+    for backend, precision in bundle.choices():
+        try:
+            with Segmenter(bundle, backend=backend, precision=precision) as segmenter:
+                scores = self_test(segmenter)
+                executed = segmenter.backend.executed_precision
+            yield Trial(backend, precision, executed, min(scores.values(), default=None))
+        except TumorTraceError as problem:
+            yield Trial(backend, precision, problem=str(problem))
+
+
+def _pip(extra: str) -> str:
+    return f"pip install 'tumortrace[{extra}]'"

@@ -1,0 +1,145 @@
+"""Files written whole or not at all, hashes, and JSON in one canonical form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tumortrace_runtime.errors import InputError, OutputError
+
+
+def sha256_bytes(data: bytes) -> str:
+    """The SHA-256 of `data` as 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file's content as 64 hex digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
+
+
+def _digest(stream: Any) -> str:  # Python 3.10, which JetPack 6 brings, has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def canonical_json(value: Any) -> bytes:
+    """`value` as UTF-8 JSON with sorted keys, so that equal values give equal bytes and equal hashes."""
+    return (json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def read_json(path: Path, error: type[InputError] = InputError) -> Any:
+    """The JSON in `path`.
+
+    Raises:
+        error: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror}).") from problem
+    except ValueError as problem:
+        raise error(f"{path}: is not JSON ({problem}).") from problem
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as canonical JSON, whole or not at all."""
+    write_bytes(path, canonical_json(value))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data`, whole or not at all; the folder is made when it is missing."""
+    with atomic_file(path) as partial:
+        partial.write_bytes(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path` to write to; it becomes `path` only when the block ends without an error.
+
+    The temporary name ends as `path` does, because image and NIfTI libraries choose their format by it.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=".partial-", suffix=path.name, dir=path.parent)
+        os.close(descriptor)
+        partial = Path(name)
+        yield partial
+        _synchronise(partial)
+        partial.chmod(0o666 & ~_umask())
+        partial.replace(path)
+    except OSError as problem:
+        raise OutputError(_refusal(path, problem)) from problem
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it becomes `path` only when the block ends without an error.
+
+    Args:
+        path: the folder to make.
+        replace: whether a folder already there is replaced; else it is refused.
+
+    Raises:
+        OutputError: `path` exists and `replace` is false, the disk is full, or the place cannot be written.
+    """
+    if path.exists() and not replace:
+        raise OutputError(f"{path}: already exists; remove it or choose another name.")
+    partial: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".partial-{path.name}-", dir=path.parent))
+        yield partial
+        for file in sorted(partial.rglob("*")):
+            if file.is_file():
+                _synchronise(file)
+        partial.chmod(0o777 & ~_umask())
+        _exchange(partial, path)
+    except OSError as problem:
+        raise OutputError(_refusal(path, problem)) from problem
+    finally:
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Put folder `new` in the place of `path`, where nothing or an older folder stands."""
+    if not path.exists():
+        new.replace(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".partial-{path.name}-", dir=path.parent))
+    path.replace(old)
+    new.replace(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _synchronise(file: Path) -> None:
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _refusal(path: Path, problem: OSError) -> str:
+    return f"{path}: cannot be written ({problem.strerror or problem}); nothing was left behind."

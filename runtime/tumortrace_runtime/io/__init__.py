@@ -1,0 +1,114 @@
+"""Scans from and to files. Each layout is a module found by name; its library is loaded when it first decodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.io.mapping import load_mapping
+from tumortrace_runtime.io.scan import (
+    CHANNELS,
+    WHOLE_TUMOUR,
+    CaseFiles,
+    ChannelMapping,
+    Geometry,
+    Layout,
+    Scan,
+)
+
+__all__ = [
+    "CHANNELS",
+    "LAYOUTS",
+    "WHOLE_TUMOUR",
+    "CaseFiles",
+    "ChannelMapping",
+    "Geometry",
+    "Layout",
+    "Scan",
+    "find_cases",
+    "load_layout",
+    "load_mapping",
+    "read_case",
+    "write_case",
+    "write_mask",
+]
+
+LAYOUTS: Mapping[str, str] = {
+    "lgg": "tumortrace_runtime.io.lgg",
+    "nifti": "tumortrace_runtime.io.nifti",
+}
+
+
+def load_layout(name: str) -> Layout:
+    """The module of a layout.
+
+    Raises:
+        ScanError: there is no layout of that name.
+    """
+    if name not in LAYOUTS:
+        raise ScanError(f"There is no layout {name!r}; choose one of {', '.join(LAYOUTS)}.")
+    return cast(Layout, import_module(LAYOUTS[name]))
+
+
+def find_cases(root: Path, layout: str | None = None, mapping: ChannelMapping | None = None) -> list[CaseFiles]:
+    """The cases in a folder, sorted by name, with or without masks; nothing is decoded.
+
+    Args:
+        root: one case folder, or a folder of case folders.
+        layout: a name in `LAYOUTS`; None finds it by the files present.
+        mapping: which file holds which channel, for the nifti layout; None means BraTS names.
+
+    Raises:
+        ScanError: `root` is not a folder, holds no case, or holds cases of several layouts.
+    """
+    if not root.is_dir():
+        raise ScanError(f"{root}: {'is a file' if root.exists() else 'does not exist'}; a folder of scans is wanted.")
+    names = [layout] if layout else ["nifti"] if mapping else list(LAYOUTS)
+    found = {name: cases for name in names if (cases := load_layout(name).find(root, mapping))}
+    if not found:
+        wanted = " or ".join(f"{load_layout(name).WANTED} ({name})" for name in names)
+        raise ScanError(f"{root}: holds no case, itself or in the folders directly in it; {wanted} wanted.")
+    if len(found) > 1:
+        raise ScanError(f"{root}: holds cases of several layouts ({', '.join(found)}); say which one to read.")
+    return next(iter(found.values()))
+
+
+def read_case(files: CaseFiles, mapping: ChannelMapping | None = None, *, with_truth: bool = True) -> Scan:
+    """Read and validate one case.
+
+    Args:
+        files: from `find_cases`.
+        mapping: the mapping that `find_cases` was given.
+        with_truth: whether the mask is read too, and therefore wanted.
+
+    Raises:
+        ScanError: a file is missing, unreadable, of another size, holds NaN, or its label values are unmapped.
+        InputError: the library that decodes the layout is not installed.
+    """
+    return load_layout(files.layout).read(files, mapping, with_truth=with_truth)
+
+
+def write_case(layout: str, scan: Scan, root: Path) -> Path:
+    """Write a whole case (voxels, and truth where there is one) as the new folder `root`/`scan.case_id`; its path.
+
+    Raises:
+        ScanError: the layout cannot hold this scan.
+        OutputError: the folder exists, or could not be written; nothing is left behind.
+    """
+    return load_layout(layout).write_case(scan, root)
+
+
+def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path) -> list[Path]:
+    """Write `mask`, (slices, rows, columns) uint8 classes on the scan's grid, in the scan's own geometry and format.
+
+    Raises:
+        ScanError: the mask is not on the scan's grid, or the layout cannot hold its classes.
+        OutputError: nothing could be written; nothing is left behind.
+    """
+    return load_layout(scan.files.layout).write_mask(scan, mask, folder)

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def lgg_case(tmp_path: Path) -> Callable[..., Path]:
+    """Write a case of the public LGG layout with Pillow alone, each slice holding values of its own; its folder."""
+
+    def write(name: str = "TCGA_CS_4942_19970222", slices: int = 12, *, masks: bool = True, root: str = "data") -> Path:
+        folder = tmp_path / root / name
+        folder.mkdir(parents=True)
+        for number in range(1, slices + 1):
+            Image.fromarray(lgg_pixels(number)).save(folder / f"{name}_{number}.tif")
+            if masks:
+                Image.fromarray(lgg_mask(number)).save(folder / f"{name}_{number}_mask.tif")
+        return folder
+
+    return write
+
+
+def lgg_pixels(number: int) -> npt.NDArray[np.uint8]:
+    return np.random.default_rng(number).integers(0, 255, (12, 10, 3), dtype=np.uint8)
+
+
+def lgg_mask(number: int) -> npt.NDArray[np.uint8]:
+    mask = np.zeros((12, 10), np.uint8)
+    mask[2 : 2 + number % 5, 3:6] = 255
+    return mask
+
+
+@pytest.fixture
+def real_data() -> Callable[[str], Path]:
+    """A folder of the real data, from TUMORTRACE_DATA or the shared data beside the checkout; skips aloud."""
+
+    def find(name: str) -> Path:
+        beside = Path(__file__).resolve().parents[4] / "shared" / "data"
+        for root in (Path(os.environ.get("TUMORTRACE_DATA", beside)), beside):
+            for folder in (root / name, root / "lgg" / name):
+                if folder.is_dir():
+                    return folder
+        pytest.skip(f"real data {name} is neither in TUMORTRACE_DATA nor in {beside}")
+
+    return find
+
+
+@pytest.fixture
+def full_disk() -> Callable[[], AbstractContextManager[None]]:
+    """A context in which no file can grow beyond 64 bytes: the system itself refuses, as it does on a full disk."""
+
+    @contextmanager
+    def limited() -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited

@@ -1,0 +1,82 @@
+"""Lesions of a mask: which there are, how large, where, and in what order."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tumortrace_runtime.lesions import measure_lesions
+
+
+def two_lesions():
+    mask = np.zeros((4, 10, 12), np.uint8)
+    mask[0, 1:3, 1:3] = 1
+    mask[2:4, 5:8, 4:10] = 1
+    return mask
+
+
+def test_lesions_are_measured_and_ordered_by_size():
+    large, small = measure_lesions(two_lesions(), spacing_mm=(5.0, 0.5, 2.0))
+
+    assert (large.label, large.voxels, large.volume_ml) == (1, 36, pytest.approx(0.18))
+    assert large.centroid == (2.5, 6.0, 6.5)
+    assert large.bounding_box == ((2, 5, 4), (4, 8, 10))
+    assert (small.label, small.voxels, small.volume_ml) == (2, 4, pytest.approx(0.02))
+    assert small.bounding_box == ((0, 1, 1), (1, 3, 3))
+
+
+def test_without_spacing_there_is_no_volume():
+    assert [lesion.volume_ml for lesion in measure_lesions(two_lesions())] == [None, None]
+
+
+def test_equal_lesions_stand_in_the_order_of_their_first_voxels():
+    mask = np.zeros((3, 5, 5), np.uint8)
+    mask[2, 0, 0] = mask[0, 4, 0] = mask[0, 0, 4] = 1
+
+    assert [lesion.centroid for lesion in measure_lesions(mask)] == [(0, 0, 4), (0, 4, 0), (2, 0, 0)]
+
+
+@pytest.mark.parametrize(("connectivity", "count"), [(6, 3), (18, 2), (26, 1)])
+def test_connectivity_decides_what_belongs_together(connectivity, count):
+    mask = np.zeros((3, 3, 3), np.uint8)
+    mask[0, 0, 0] = mask[0, 1, 1] = mask[1, 2, 2] = 1
+
+    assert len(measure_lesions(mask, connectivity=connectivity)) == count
+
+
+def test_an_empty_mask_has_no_lesions():
+    assert measure_lesions(np.zeros((2, 3, 4), np.uint8)) == []
+
+
+def test_a_lesion_as_json():
+    lesion = measure_lesions(two_lesions(), spacing_mm=(1.0, 1.0, 1.0))[1]
+
+    assert json.loads(json.dumps(lesion.to_dict())) == {
+        "label": 2,
+        "voxels": 4,
+        "volume_ml": 0.004,
+        "centroid": [0.0, 1.5, 1.5],
+        "bounding_box": [[0, 1, 1], [1, 3, 3]],
+    }
+
+
+@given(
+    mask=hnp.arrays(
+        np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=7), elements=st.sampled_from([0, 1, 255])
+    )
+)
+def test_every_voxel_belongs_to_one_lesion_inside_its_box(mask):
+    lesions = measure_lesions(mask)
+
+    assert sum(lesion.voxels for lesion in lesions) == np.count_nonzero(mask)
+    assert [lesion.label for lesion in lesions] == list(range(1, len(lesions) + 1))
+    assert sorted((lesion.voxels for lesion in lesions), reverse=True) == [lesion.voxels for lesion in lesions]
+    for lesion in lesions:
+        low, high = lesion.bounding_box
+        assert all(a <= centre <= b - 1 for a, centre, b in zip(low, lesion.centroid, high, strict=True))
+        assert lesion.voxels <= np.prod(np.subtract(high, low))

@@ -1,0 +1,44 @@
+"""What a device does with an installed wheel: open a bundle and segment a scan through both engines, without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+
+import tumortrace
+import tumortrace_runtime
+from tumortrace_runtime import Segmenter
+from tumortrace_runtime.io import find_cases, read_case
+
+_MIN_AGREEMENT = 0.999
+
+
+def main(bundle: Path, scan_folder: Path) -> None:
+    """Segment the one scan in `scan_folder` with `bundle`; an AssertionError is a failed check."""
+    installed = Path(sysconfig.get_path("platlib"))
+    for package in (tumortrace, tumortrace_runtime):
+        assert package.__file__ is not None
+        assert installed in Path(package.__file__).parents, package.__file__
+    for absent in ("torch", "onnx", "matplotlib", "scipy"):
+        assert importlib.util.find_spec(absent) is None, f"{absent} is installed; a device has none"
+
+    (case,) = find_cases(scan_folder)
+    scan = read_case(case, with_truth=False)
+    masks = {}
+    for backend in ("openvino", "onnxruntime"):
+        with Segmenter(bundle, backend=backend) as segmenter:
+            result = segmenter.segment(scan)
+        assert result.mask.shape == scan.voxels.shape[:3], result.mask.shape
+        assert result.mask.dtype == np.uint8
+        masks[backend] = result.mask
+        print(f"{backend}: {result.executed_precision}, {result.mask.sum()} voxels, {result.timings_ms['total']:.0f} ms")
+    agreement = np.mean(masks["openvino"] == masks["onnxruntime"])
+    assert agreement >= _MIN_AGREEMENT, f"the engines agree on {agreement:.4%} of the voxels"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,122 @@
+"""The checkpoint: a folder with `weights.safetensors` and `checkpoint.json`, and no pickle anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from tumortrace.model import ModelConfig, build_model
+from tumortrace_runtime.errors import CheckpointError, SpecError
+from tumortrace_runtime.files import atomic_directory, read_json, sha256_file, write_json
+from tumortrace_runtime.postprocess import Postprocessing
+from tumortrace_runtime.preprocess import Preprocessing
+from tumortrace_runtime.settings import from_dict, to_dict
+
+FORMAT = "tumortrace-checkpoint"
+VERSION = 1
+WEIGHTS = "weights.safetensors"
+CONFIG = "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and all that it needs to be used.
+
+    Attributes:
+        model: the network's shape.
+        preprocessing: what it was trained on.
+        postprocessing: what turns its logits into a mask.
+        training: provenance as JSON values: configuration, index and split hash, epoch, validation Dice.
+        weights: parameters and buffers by name.
+    """
+
+    model: ModelConfig
+    preprocessing: Preprocessing
+    postprocessing: Postprocessing
+    training: Mapping[str, Any]
+    weights: Mapping[str, Tensor]
+
+    def network(self) -> nn.Module:
+        """The network with these weights, in evaluation mode.
+
+        Raises:
+            CheckpointError: the weights do not fit the network.
+        """
+        network = build_model(self.model)
+        try:
+            network.load_state_dict(dict(self.weights))
+        except RuntimeError as problem:
+            raise CheckpointError(
+                f"the weights do not fit {self.model}: {str(problem).splitlines()[1].strip()}"
+            ) from problem
+        return network.eval()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint in place of an older one, whole or not at all.
+
+    Raises:
+        OutputError: the folder could not be written.
+    """
+    with atomic_directory(path, replace=True) as folder:
+        write_checkpoint(folder, checkpoint)
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint's two files into a folder that is there."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.weights.items()}
+    safetensors.torch.save_file(tensors, folder / WEIGHTS)
+    config = {
+        "format": FORMAT,
+        "version": VERSION,
+        "weights_sha256": sha256_file(folder / WEIGHTS),
+        "model": to_dict(checkpoint.model),
+        "preprocessing": to_dict(checkpoint.preprocessing),
+        "postprocessing": to_dict(checkpoint.postprocessing),
+        "training": checkpoint.training,
+    }
+    write_json(folder / CONFIG, config)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the checkpoint is of another format or version.
+    """
+    if not (path / CONFIG).is_file():
+        raise CheckpointError(f"{path}: is no checkpoint; a folder with {CONFIG} and {WEIGHTS} wanted.")
+    config = read_json(path / CONFIG, CheckpointError)
+    if not isinstance(config, dict) or config.get("format") != FORMAT or config.get("version") != VERSION:
+        found = (config.get("format"), config.get("version")) if isinstance(config, dict) else "no object"
+        raise CheckpointError(f"{path / CONFIG}: holds {found}; {FORMAT!r} version {VERSION} wanted.")
+    try:
+        return Checkpoint(
+            model=from_dict(ModelConfig, config["model"]),
+            preprocessing=from_dict(Preprocessing, config["preprocessing"]),
+            postprocessing=from_dict(Postprocessing, config["postprocessing"]),
+            training=config["training"],
+            weights=_load_weights(path / WEIGHTS, config["weights_sha256"]),
+        )
+    except KeyError as problem:
+        raise CheckpointError(f"{path / CONFIG}: {problem} is missing.") from problem
+    except SpecError as problem:
+        raise CheckpointError(f"{path / CONFIG}: {problem}") from problem
+
+
+def _load_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: is missing.")
+    found = sha256_file(path)
+    if found != sha256:
+        raise CheckpointError(f"{path}: has SHA-256 {found[:12]}…, {sha256[:12]}… wanted; the file was altered.")
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as problem:
+        raise CheckpointError(f"{path}: cannot be read ({problem}).") from problem

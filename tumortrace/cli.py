@@ -1,0 +1,49 @@
+"""The program `tumortrace`: a table of commands, each loaded only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import NoReturn
+
+import click
+
+from tumortrace_runtime.command import run
+from tumortrace_runtime.version import __version__
+
+# Name: the line that help shows; the command is `command` in tumortrace.commands.<name>.
+COMMANDS = {
+    "prepare": "Scan and validate a data set and record every case.",
+    "split": "Divide an index by patient into train, val and test, and into folds.",
+    "phantom": "Make brain-like scans with known lesions.",
+    "train": "Train a U-Net.",
+    "evaluate": "Score a checkpoint on the cases of a split.",
+    "segment": "Segment scans with a bundle.",
+    "bench": "Measure how fast a bundle runs on this machine.",
+    "doctor": "Say what this machine can run, and how to install what is missing.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"tumortrace.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=_LazyGroup, epilog="Research software, not a medical device.")
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def command() -> None:
+    """Brain-tumour segmentation on MRI: train, export once, run at INT8 beside the scanner."""
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    run(command, "tumortrace")

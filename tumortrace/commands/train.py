@@ -1,0 +1,86 @@
+"""`tumortrace train`: from an index and a split to a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tumortrace_runtime.files import read_json
+
+
+@click.command("train")
+@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
+@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split made of the index.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
+@click.option("--fold", type=int, help="Train on this fold (from 0) instead of the fixed split.")
+@click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration as JSON.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as epochs=20.")
+@click.option("--resume", is_flag=True, help="Go on where the run in --out was stopped.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(
+    index_path: Path,
+    split_path: Path,
+    out: Path,
+    fold: int | None,
+    config_path: Path | None,
+    overrides: tuple[str, ...],
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Train a U-Net on the split's training cases, choosing the best epoch on its validation cases.
+
+    --out/best is the checkpoint to evaluate and export. A run that was stopped goes on exactly with --resume.
+    """
+    from tumortrace.config import build_config
+    from tumortrace.dataset import prepare_case
+    from tumortrace.index import load_index, open_case
+    from tumortrace.split import load_split
+    from tumortrace.train import Run, train
+
+    config = build_config(read_json(config_path) if config_path else {}, overrides)
+    index = load_index(index_path)
+    split = load_split(split_path, index)
+
+    def prepared(part: str) -> Any:
+        names = split.part(part, fold)
+        with click.progressbar(names, label=f"reading {part}", file=click.get_text_stream("stderr")) as shown:
+            return [prepare_case(open_case(index, name), config.preprocessing) for name in shown]
+
+    provenance: Mapping[str, Any] = {
+        "index_sha256": index.sha256,
+        "split_sha256": split.sha256,
+        "fold": fold,
+        "training_cases": list(split.part("train", fold)),
+        "validation_cases": list(split.part("val", fold)),
+    }
+    run = Run(config, provenance, prepared("train"), prepared("val"))
+    checkpoint = train(run, out, resume=resume, progress=_steps, report=_report)
+    dice = checkpoint.training["validation_dice"]
+    result = {
+        "checkpoint": str(out / "best"),
+        "epoch": checkpoint.training["epoch"],
+        "validation_dice": sum(dice.values()) / len(dice),
+    }
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        click.echo(f"{result['checkpoint']}: epoch {result['epoch']}, validation Dice {result['validation_dice']:.4f}")
+
+
+@contextmanager
+def _steps(steps: Sequence[int], label: str) -> Iterator[Sequence[int]]:
+    with click.progressbar(steps, label=label, file=click.get_text_stream("stderr")) as shown:
+        yield shown  # type: ignore[misc]
+
+
+def _report(epoch: Any, is_best: bool) -> None:
+    click.echo(
+        f"epoch {epoch.epoch:3d}  loss {epoch.train_loss:.4f}  validation Dice {epoch.validation_dice:.4f}"
+        f"  worst {epoch.worst_dice:.4f}  {epoch.seconds:.0f} s{'  best so far' if is_best else ''}",
+        err=True,
+    )

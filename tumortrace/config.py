@@ -1,0 +1,99 @@
+"""The configuration of a training run: what stands in its `config.json`, and how overrides are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tumortrace.augment import Augmentation
+from tumortrace_runtime.errors import SpecError
+from tumortrace_runtime.postprocess import Postprocessing
+from tumortrace_runtime.preprocess import Preprocessing
+from tumortrace_runtime.settings import from_dict, require, to_dict
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides how a network is trained.
+
+    Attributes:
+        model: a member of the family: unet-xs, unet-s, unet-m or unet-l.
+        preprocessing: what the network sees.
+        postprocessing: what makes its logits a mask, in validation and ever after.
+        augmentation: how training batches are varied.
+        loss: weights of bce, dice and jaccard.
+        optimizer: "adam" (Kingma and Ba 2015) or "adamw" (Loshchilov and Hutter 2019).
+        learning_rate: the peak, reached after the warm-up; it then falls to 0 as a half cosine.
+        weight_decay: of AdamW; Adam takes none.
+        warmup_steps: steps of linear warm-up.
+        epochs: validations at most; each follows `steps_per_epoch` batches.
+        steps_per_epoch: batches between two validations.
+        batch_size: slices in a batch.
+        tumour_share: share of a batch's slices drawn from those with tumour; cases are drawn evenly.
+        patience: epochs without a better validation Dice after which training stops; 0 for never.
+        precision: "fp32", or "bf16" for autocast, about twice as fast where the processor has bf16 arithmetic.
+        seed: of the weights, the batches and the augmentation.
+    """
+
+    model: str = "unet-s"
+    preprocessing: Preprocessing = Preprocessing(channels=("t1", "flair", "t1ce"))
+    postprocessing: Postprocessing = Postprocessing(fill_holes=True, min_lesion_voxels=20)
+    augmentation: Augmentation = Augmentation()
+    loss: dict[str, float] = field(default_factory=lambda: {"bce": 1.0, "dice": 1.0})
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup_steps: int = 100
+    epochs: int = 40
+    steps_per_epoch: int = 100
+    batch_size: int = 16
+    tumour_share: float = 0.6
+    patience: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "steps_per_epoch", "batch_size"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("warmup_steps", "patience", "seed", "weight_decay"):
+            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a positive number")
+        require(0 <= self.tumour_share <= 1, "tumour_share", self.tumour_share, "0 to 1")
+
+
+def build_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> TrainConfig:
+    """The defaults, changed by `values` (a configuration file) and then by overrides such as "preprocessing.context=2".
+
+    Raises:
+        SpecError: a key does not exist, or a value is not what it should be.
+    """
+    merged = _merge(to_dict(TrainConfig()), values, "")
+    for override in overrides:
+        key, sign, text = override.partition("=")
+        if not sign:
+            raise SpecError(f"setting {override!r}; KEY=VALUE wanted, such as epochs=20.")
+        nested: Any = _parse_value(text)
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        merged = _merge(merged, nested, "")
+    return from_dict(TrainConfig, merged)
+
+
+def _merge(base: Mapping[str, Any], changes: Mapping[str, Any], place: str) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        if key not in base:
+            raise SpecError(f"setting {place}{key} does not exist; known here are {', '.join(base)}.")
+        nested = isinstance(value, Mapping) and isinstance(base.get(key), Mapping) and key != "loss"
+        merged[key] = _merge(base[key], value, f"{place}{key}.") if nested else value
+    return merged
+
+
+def _parse_value(text: str) -> Any:
+    """A JSON value, or the text itself where it is none: model=unet-s needs no quotes."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,40 @@
+"""A checkpoint's network as a function on arrays, the way every engine of the runtime offers one."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from tumortrace.checkpoint import Checkpoint
+from tumortrace_runtime.inference import Run, predict_mask
+from tumortrace_runtime.io.scan import Scan
+
+
+def network_runner(network: nn.Module, *, bf16: bool = False) -> Run:
+    """`network` as a function from (n, in_channels, rows, columns) to logits, both float32 arrays."""
+
+    @torch.inference_mode()
+    def run(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        inputs = torch.from_numpy(batch).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = network(inputs)
+        return logits.float().contiguous().numpy()
+
+    return run
+
+
+class CheckpointPredictor:
+    """Predicts masks with PyTorch in FP32: the reference that every exported artefact is measured against."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.run = network_runner(checkpoint.network().to(memory_format=torch.channels_last))
+
+    def __call__(self, scan: Scan) -> npt.NDArray[np.uint8]:
+        """The mask of a scan, (slices, rows, columns) 0 or 1, on its own grid."""
+        preprocessing = self.checkpoint.preprocessing
+        return predict_mask(
+            self.run, scan.select(preprocessing.channels), preprocessing, self.checkpoint.postprocessing
+        )

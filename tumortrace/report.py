@@ -1,0 +1,180 @@
+"""How good a predictor is, case by case and over all cases, as files: `cases.csv`, `summary.json` and pictures.
+
+evaluated = list(evaluate_cases(scans, predict))
+write_report(Path("evaluation"), evaluated)
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tumortrace.statistics import BOOTSTRAP_RESAMPLES, summarise_values
+from tumortrace_runtime.errors import InputError, ScanError
+from tumortrace_runtime.files import atomic_directory, write_json
+from tumortrace_runtime.io.scan import Scan
+from tumortrace_runtime.metrics import DEFAULT_TOLERANCE, CaseMetrics, measure_case
+from tumortrace_runtime.overlay import draw_montage, encode_png
+
+Predict = Callable[[Scan], npt.NDArray[np.uint8]]
+
+_UNITLESS = ("dice", "jaccard", "sensitivity", "specificity", "accuracy", "precision")
+
+
+@dataclass(frozen=True)
+class EvaluatedCase:
+    """What is kept of a case once its scan is let go.
+
+    Attributes:
+        metrics: all measures.
+        overlay_png: up to six slices with the outlines of truth and prediction, as PNG.
+    """
+
+    metrics: CaseMetrics
+    overlay_png: bytes
+
+
+def evaluate_cases(
+    scans: Iterable[Scan], predict: Predict, tolerance: float = DEFAULT_TOLERANCE
+) -> Iterator[EvaluatedCase]:
+    """Predict and measure one scan after another, holding one at a time.
+
+    Args:
+        scans: with truth, read as they are asked for.
+        predict: a scan to its mask, (slices, rows, columns) on the scan's own grid.
+        tolerance: of surface Dice, in mm, or in px where the spacing is not known.
+
+    Raises:
+        ScanError: a scan has no truth.
+        InputError: the prediction is on another grid.
+    """
+    for scan in scans:
+        if scan.truth is None:
+            raise ScanError(f"{scan.files.folder}: has no truth mask to evaluate against.")
+        yield evaluate_case(scan, predict(scan), scan.truth, tolerance)
+
+
+def evaluate_case(
+    scan: Scan, prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], tolerance: float = DEFAULT_TOLERANCE
+) -> EvaluatedCase:
+    """Measure one prediction against the truth, both (slices, rows, columns), and draw them.
+
+    Raises:
+        InputError: the masks are on different grids.
+    """
+    metrics = measure_case(scan.case_id, prediction, truth, scan.geometry.spacing_mm, tolerance)
+    channel = scan.channels.index("flair") if "flair" in scan.channels else 0
+    caption = f"{scan.case_id}  {scan.channels[channel]}  Dice {metrics.dice:.3f}"
+    picture = draw_montage(scan.voxels[..., channel], prediction, truth, caption)
+    return EvaluatedCase(metrics, encode_png(picture))
+
+
+def summarise(cases: Sequence[CaseMetrics], seed: int = 0) -> dict[str, Any]:
+    """Mean, median and 95 % bootstrap intervals of every measure over cases.
+
+    Args:
+        cases: at least one.
+        seed: of the bootstrap.
+
+    Returns:
+        `cases`, how many there are; `bootstrap`, its resamples and seed; `metrics`, by name the fields of
+        `tumortrace.statistics.Summary`. A measure with a unit has the unit in its name ("hd95_mm", "surface_dice_2px",
+        "volume_error_ml"), so that cases with and without known spacing are never averaged together.
+
+    Raises:
+        InputError: there are no cases.
+    """
+    if not cases:
+        raise InputError("evaluation: no cases given; at least one wanted.")
+    by_name: dict[str, list[float | None]] = {}
+    for case in cases:
+        for name, value in _measures(case).items():
+            by_name.setdefault(name, []).append(value)
+    return {
+        "cases": len(cases),
+        "bootstrap": {"resamples": BOOTSTRAP_RESAMPLES, "seed": seed},
+        "metrics": {name: dataclasses.asdict(summarise_values(values, seed)) for name, values in by_name.items()},
+    }
+
+
+def write_report(
+    out: Path,
+    evaluated: Iterable[EvaluatedCase],
+    *,
+    seed: int = 0,
+    about: Mapping[str, Any] | None = None,
+    replace: bool = False,
+) -> dict[str, Any]:
+    """Write folder `out`, whole or not at all, and return its summary.
+
+    It holds `cases.csv` (a row per case, in the order given; an empty field is "not applicable"), `summary.json`, and
+    `overlays/` with the cases of the highest, the median (of an even number, the lower) and the lowest Dice.
+
+    Args:
+        out: folder to make.
+        evaluated: at least one case, such as `evaluate_cases` yields; one is held at a time.
+        seed: of the bootstrap.
+        about: what was evaluated on what, for `summary.json`.
+        replace: whether a folder already there is replaced; else it is refused, before the first case is evaluated.
+
+    Raises:
+        InputError: there are no cases.
+        OutputError: `out` exists and `replace` is false, or it cannot be written.
+    """
+    with atomic_directory(out, replace=replace) as folder:
+        cases = _keep_pictures(folder / "overlays", evaluated)
+        summary = summarise(cases, seed) | {"about": dict(about or {})}
+        ranks = _best_median_worst(cases)
+        summary["overlays"] = {rank: cases[index].case_id for rank, index in ranks.items()}
+        _name_pictures(folder / "overlays", ranks)
+        _write_csv(folder / "cases.csv", cases)
+        write_json(folder / "summary.json", summary)
+    return summary
+
+
+def _keep_pictures(folder: Path, evaluated: Iterable[EvaluatedCase]) -> list[CaseMetrics]:
+    """Put pictures on disk as they come: which case is the median is known only after the last."""
+    folder.mkdir()
+    cases = []
+    for index, case in enumerate(evaluated):
+        (folder / f"{index}.png").write_bytes(case.overlay_png)
+        cases.append(case.metrics)
+    return cases
+
+
+def _best_median_worst(cases: Sequence[CaseMetrics]) -> dict[str, int]:
+    ranked = sorted(range(len(cases)), key=lambda index: (cases[index].dice, cases[index].case_id))
+    return {"best": ranked[-1], "median": ranked[(len(ranked) - 1) // 2], "worst": ranked[0]}
+
+
+def _name_pictures(folder: Path, ranks: Mapping[str, int]) -> None:
+    drawn = list(folder.iterdir())
+    for rank, index in ranks.items():
+        shutil.copyfile(folder / f"{index}.png", folder / f"{rank}.png")
+    for picture in drawn:
+        picture.unlink()
+
+
+def _measures(case: CaseMetrics) -> dict[str, float | None]:
+    unit = case.distance_unit
+    return {
+        **{name: getattr(case, name) for name in _UNITLESS},
+        f"hd95_{unit}": case.hd95,
+        f"surface_dice_{case.tolerance:g}{unit}": case.surface_dice,
+        f"volume_error_{case.volume_unit}": case.volume_error,
+    }
+
+
+def _write_csv(path: Path, cases: Sequence[CaseMetrics]) -> None:
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [field.name for field in dataclasses.fields(CaseMetrics)])
+        writer.writeheader()
+        writer.writerows(case.to_dict() for case in cases)
