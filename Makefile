@@ -16,13 +16,14 @@ INSTALLED := pyproject.toml runtime/tumortrace_runtime/version.py $(shell find $
              $(shell find runtime/native runtime/bindings cmake runtime/CMakeLists.txt -type f)
 STEPS := lint types test-native test-python test-wheel
 
-.PHONY: help venv lint types test-native test-python test-wheel test demo format clean
+.PHONY: help venv lint types test-native test-python test-wheel test demo format stub clean
 
 help:
 	@echo 'make test    lint, types, C++ tests, Python tests, wheel'
 	@echo 'make demo    train, export and segment phantoms; DATA=/path/to/kaggle_3m for real scans'
 	@echo 'make venv    .venv with everything pinned, the packages editable'
 	@echo 'make format  put Python and C++ in the style that lint checks'
+	@echo 'make stub    write the type stub of the native module anew'
 	@echo 'make clean   remove .venv and everything that was built'
 
 venv: .venv/native
@@ -73,6 +74,10 @@ format: venv
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(NATIVE)
+
+# The type stub is kept in the tree, so that type checkers need no build; a test holds it to the module.
+stub: venv
+	$(BIN)/python -m nanobind.stubgen -q -m tumortrace_runtime._native -o runtime/tumortrace_runtime/_native.pyi
 
 clean:
 	rm -rf .venv build dist demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

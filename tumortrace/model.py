@@ -48,7 +48,7 @@ class ModelConfig:
     @property
     def reduction(self) -> int:
         """Rows and columns of the input must be multiples of this."""
-        return self.stem * 2 ** (len(self.widths) - 1)
+        return self.stem << (len(self.widths) - 1)
 
 
 FAMILY = {
@@ -95,6 +95,7 @@ class CompactUNet(nn.Module):
         initialise(self)
 
     def forward(self, batch: Tensor) -> Tensor:
+        """The logits (n, classes, rows, columns) of a batch (n, in_channels, rows, columns)."""
         features = self.space_to_depth(batch)
         skips: list[Tensor] = []
         for level in self.encoder:
@@ -117,6 +118,7 @@ class CompactUp(nn.Module):
         self.merge = convolution(width, width)
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        """The level's features from those of the level below and from the encoder's at the same level."""
         merged: Tensor = self.merge(self.upsample(self.narrow(features)) + skip)
         return merged
 
@@ -144,6 +146,7 @@ class ClassicUNet(nn.Module):
         initialise(self)
 
     def forward(self, batch: Tensor) -> Tensor:
+        """The logits (n, classes, rows, columns) of a batch (n, in_channels, rows, columns)."""
         features = self.encoder[0](batch)
         skips: list[Tensor] = []
         for level in self.encoder[1:]:
@@ -155,6 +158,11 @@ class ClassicUNet(nn.Module):
         return logits
 
 
+def channels_last(network: nn.Module) -> nn.Module:
+    """`network`, its weights laid out for the memory order in which CPUs convolve fastest."""
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
 def convolution(before: int, width: int, stride: int = 1) -> nn.Sequential:
     """A 3x3 convolution with batch norm and ReLU, which inference engines fold into one."""
     return nn.Sequential(
@@ -163,7 +171,7 @@ def convolution(before: int, width: int, stride: int = 1) -> nn.Sequential:
 
 
 def initialise(model: nn.Module, foreground_share: float = 0.01) -> None:
-    """He et al. 2015 for the convolutions; the head's bias starts at the logit of a rare foreground (Lin et al. 2017)."""
+    """He et al. 2015 for the convolutions; the head's bias is the logit of a rare foreground (Lin et al. 2017)."""
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tumortrace.checkpoint import Checkpoint
+from tumortrace.model import channels_last
 from tumortrace_runtime.inference import Run, predict_mask
 from tumortrace_runtime.io.scan import Scan
 
@@ -19,8 +20,9 @@ def network_runner(network: nn.Module, *, bf16: bool = False) -> Run:
     def run(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         inputs = torch.from_numpy(batch).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits = network(inputs)
-        return logits.float().contiguous().numpy()
+            logits: Tensor = network(inputs)
+        array: npt.NDArray[np.float32] = logits.float().contiguous().numpy()
+        return array
 
     return run
 
@@ -30,7 +32,7 @@ class CheckpointPredictor:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self.run = network_runner(checkpoint.network().to(memory_format=torch.channels_last))
+        self.run = network_runner(channels_last(checkpoint.network()))
 
     def __call__(self, scan: Scan) -> npt.NDArray[np.uint8]:
         """The mask of a scan, (slices, rows, columns) 0 or 1, on its own grid."""

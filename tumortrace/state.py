@@ -61,7 +61,7 @@ def load_state(path: Path, optimizer: Optimizer) -> tuple[Checkpoint, list[Epoch
 
 def _flatten(optimizer: Optimizer) -> dict[str, Tensor]:
     states = optimizer.state_dict()["state"]
-    return {f"{number}.{name}": tensor.contiguous() for number, state in states.items() for name, tensor in state.items()}
+    return {f"{number}.{key}": tensor.contiguous() for number, state in states.items() for key, tensor in state.items()}
 
 
 def _unflatten(tensors: dict[str, Tensor]) -> dict[int, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Training, from prepared cases to the best checkpoint; read top to bottom, this file tells how it goes.
 
-A run's folder holds `config.json`, `metrics.csv`, `curves.png`, `best/` (the checkpoint to use) and `last/` (all that an
-exact resume needs). Every batch and its augmentation are drawn by (seed, step), so a run that was killed and resumed
+A run's folder holds `config.json`, `metrics.csv`, `curves.png`, `best/` (the checkpoint to use) and `last/` (all that
+an exact resume needs). Every batch and its augmentation are drawn by (seed, step), so a run that was killed and resumed
 gives the same weights as one that was not.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from tumortrace.config import TrainConfig
 from tumortrace.curves import write_metrics
 from tumortrace.dataset import SliceSampler, TrainingCase
 from tumortrace.losses import Loss, build_loss
-from tumortrace.model import ModelConfig, build_model, family_config
+from tumortrace.model import ModelConfig, build_model, channels_last, family_config
 from tumortrace.predict import network_runner
 from tumortrace.state import Epoch, load_state, save_state
 from tumortrace_runtime.errors import OutputError, SpecError
@@ -37,7 +37,7 @@ from tumortrace_runtime.postprocess import segment_logits
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL
 from tumortrace_runtime.settings import to_dict
 
-Progress = Callable[[Sequence[int], str], AbstractContextManager[Sequence[int]]]
+Progress = Callable[[Sequence[int], str], AbstractContextManager[Iterable[int]]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def train(
     model_config = family_config(config.model, config.preprocessing.in_channels)
     _check_grid(model_config, config)
     torch.manual_seed(config.seed)
-    network = build_model(model_config).to(memory_format=torch.channels_last)
+    network = channels_last(build_model(model_config))
     optimizer = build_optimizer(network, config)
     history: list[Epoch] = []
     if resume and (out / "last").exists():
@@ -178,9 +178,7 @@ def out_of_patience(history: Sequence[Epoch], patience: int) -> bool:
 
 def droppable_sequences(config: TrainConfig) -> tuple[int, ...]:
     """Numbers of the sequences that augmentation may drop: all but the FLAIR, which shows the lesion."""
-    return tuple(
-        number for number, name in enumerate(config.preprocessing.channels) if name != REFERENCE_CHANNEL
-    )
+    return tuple(number for number, name in enumerate(config.preprocessing.channels) if name != REFERENCE_CHANNEL)
 
 
 def _open_folder(run: Run, out: Path, resume: bool) -> None:

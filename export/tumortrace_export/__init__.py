@@ -1,1 +1,1 @@
-"""From a checkpoint to a bundle: every artefact written, measured on held-out cases, and refused if it lost accuracy."""
+"""From a checkpoint to a bundle: every artefact is measured on held-out cases, and refused if it lost accuracy."""

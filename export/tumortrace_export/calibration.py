@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ def choose_cases(training: Sequence[str], validation: Sequence[str]) -> list[str
     return [ordered[number] for number in _spread(len(ordered), CASES)]
 
 
-def calibration_batches(cases: Sequence[TrainingCase], context: int) -> Iterator[npt.NDArray[np.float32]]:
+def calibration_batches(cases: Iterable[TrainingCase], context: int) -> Iterator[npt.NDArray[np.float32]]:
     """Network inputs of up to `SLICES_PER_CASE` slices of each case, half of them with tumour where there are any."""
     for case in cases:
         with_tumour = case.grid_truth.any(axis=(1, 2))

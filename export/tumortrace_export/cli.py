@@ -70,7 +70,8 @@ def command(
     settings = Settings(int8=int8, formats=formats, max_drop=max_drop)
     report = (lambda line: click.echo(line, err=True)) if not as_json else (lambda line: None)
     rows = export(checkpoint, index, split, out, settings, fold=fold, report=report)
-    click.echo(json.dumps({"bundle": str(out), "artefacts": [asdict(row) for row in rows]}) if as_json else _text(out, rows))
+    result = {"bundle": str(out), "artefacts": [asdict(row) for row in rows]}
+    click.echo(json.dumps(result) if as_json else _text(out, rows))
 
 
 def _text(out: Path, rows: Sequence[Row]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from tumortrace.checkpoint import Checkpoint
 from tumortrace.dataset import TrainingCase, prepare_case
 from tumortrace.index import Index, open_case
-from tumortrace.predict import network_runner
+from tumortrace.predict import CheckpointPredictor
 from tumortrace.split import Split
 from tumortrace_export import calibration
 from tumortrace_export.assess import Accuracy, CaseOutput, compare, run_cases, time_slices
@@ -23,7 +23,7 @@ from tumortrace_export.openvino_ir import write_ir
 from tumortrace_export.quantise import quantise
 from tumortrace_runtime.backends import Backend, load_backend
 from tumortrace_runtime.bench import Timing, speedups
-from tumortrace_runtime.bundle import ARTEFACTS
+from tumortrace_runtime.bundle import ARTEFACTS, model_files
 from tumortrace_runtime.errors import AccuracyError, DatasetError
 from tumortrace_runtime.files import atomic_directory, canonical_json, sha256_bytes
 from tumortrace_runtime.machine import inspect_machine
@@ -51,6 +51,7 @@ class Settings:
 
     @property
     def precisions(self) -> tuple[str, ...]:
+        """What is written, the FP32 source first."""
         return ("fp32", "fp16", "int8") if self.int8 else ("fp32", "fp16")
 
 
@@ -162,7 +163,7 @@ def _measure(
             )
             for (backend, precision), file in _artefacts(folder, settings)
         }
-        runs = {PYTORCH: network_runner(checkpoint.network()), **{name: item.run for name, item in backends.items()}}
+        runs = {PYTORCH: CheckpointPredictor(checkpoint).run, **{name: item.run for name, item in backends.items()}}
         reference: dict[str, CaseOutput] = {}
         accuracies: dict[str, Accuracy] = {}
         for name, run in runs.items():
@@ -175,9 +176,7 @@ def _measure(
         golden = {name.split()[1]: backend.run for name, backend in backends.items()}
         write_golden(folder, golden, checkpoint.preprocessing, postprocessing)
         faster = speedups(timings, PYTORCH)
-        return [
-            _row(name, backends.get(name), folder, accuracies[name], timings[name], faster[name]) for name in runs
-        ]
+        return [_row(name, backends.get(name), folder, accuracies[name], timings[name], faster[name]) for name in runs]
 
 
 def _artefacts(folder: Path, settings: Settings) -> list[tuple[tuple[str, str], str]]:
@@ -202,20 +201,14 @@ def _gate(name: str, accuracy: Accuracy, max_drop: float) -> None:
         )
 
 
-def _row(
-    name: str, backend: Backend | None, folder: Path, accuracy: Accuracy, timing: Timing, speedup: float
-) -> Row:
+def _row(name: str, backend: Backend | None, folder: Path, accuracy: Accuracy, timing: Timing, speedup: float) -> Row:
     if backend is None:
         return Row("PyTorch eager", "fp32", "", 0, "fp32", {}, accuracy, timing, speedup)
     engine, precision = name.split()
     file = ARTEFACTS[(engine, precision)]
-    size = sum((folder / part).stat().st_size for part in _parts(file))
+    size = sum((folder / part).stat().st_size for part in model_files(file))
     executed, layers = backend.executed_precision, dict(backend.layer_precisions)
     return Row(engine, precision, file, size, executed, layers, accuracy, timing, speedup)
-
-
-def _parts(file: str) -> list[str]:
-    return [file, file.removesuffix(".xml") + ".bin"] if file.endswith(".xml") else [file]
 
 
 def _artefact_record(row: Row) -> dict[str, Any]:

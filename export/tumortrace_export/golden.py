@@ -25,7 +25,7 @@ def golden_inputs(spec: Preprocessing) -> list[npt.NDArray[np.uint8]]:
     Empty where the model takes a sequence that phantoms do not have.
     """
     size_px = min(spec.grid_px)
-    inputs = []
+    inputs: list[npt.NDArray[np.uint8]] = []
     number = 0
     while len(inputs) < CASES:
         number += 1

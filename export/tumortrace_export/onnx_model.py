@@ -34,7 +34,7 @@ def export_onnx(network: nn.Module, in_channels: int, grid_px: tuple[int, int], 
     try:
         with _quiet():
             program = torch.onnx.export(
-                network.eval().to(memory_format=torch.contiguous_format),
+                network.eval(),
                 (example,),
                 input_names=[INPUT],
                 output_names=[OUTPUT],

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tumortrace_runtime.errors import InputError
+from tumortrace_runtime.errors import InputError, ScanError
+from tumortrace_runtime.io.scan import Scan
+from tumortrace_runtime.metrics import dice
+from tumortrace_runtime.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,75 @@ def speedups(timings: Mapping[str, Timing], reference: str) -> dict[str, float]:
     if reference not in timings:
         raise InputError(f"bench: {reference!r} was not measured; measured were {', '.join(timings)}.")
     return {name: timings[reference].median_ms / timing.median_ms for name, timing in timings.items()}
+
+
+@dataclass(frozen=True)
+class BundleTiming:
+    """What one engine at one precision made of a set of scans.
+
+    Attributes:
+        backend, precision: as they were asked for.
+        executed_precision: what most layers really ran in.
+        size_bytes: of the model's files.
+        dice: mean over scans.
+        slice_ms: inference alone, per slice.
+        scan_ms: from voxels to labelled lesions, per scan.
+    """
+
+    backend: str
+    precision: str
+    executed_precision: str
+    size_bytes: int
+    dice: float
+    slice_ms: Timing
+    scan_ms: Timing
+
+
+def bench_segmenters(segmenters: Sequence[Segmenter], scans: Sequence[Scan], *, repeats: int = 3) -> list[BundleTiming]:
+    """Segment every scan with every segmenter, in turn, `repeats` times after one warm-up on the first scan.
+
+    Args:
+        segmenters: to compare.
+        scans: with truth, held in memory, so that reading them is not measured.
+        repeats: rounds over all scans.
+
+    Raises:
+        InputError: there is no segmenter, scan or round.
+        ScanError: a scan has no truth.
+    """
+    if not segmenters or not scans or repeats < 1:
+        raise InputError(f"bench: {len(segmenters)} segmenters, {len(scans)} scans, {repeats} repeats; 1 each wanted.")
+    if bare := [scan.case_id for scan in scans if scan.truth is None]:
+        raise ScanError(f"{bare[0]}: has no truth mask to measure against.")
+    for segmenter in segmenters:
+        segmenter.segment(scans[0])
+    outcomes: list[list[tuple[float, float, float]]] = [[] for _ in segmenters]
+    for scan in (scan for _ in range(repeats) for scan in scans):
+        for segmenter, outcome in zip(segmenters, outcomes, strict=True):
+            outcome.append(_segment(segmenter, scan))
+    return [_bundle_timing(*pair) for pair in zip(segmenters, outcomes, strict=True)]
+
+
+def _segment(segmenter: Segmenter, scan: Scan) -> tuple[float, float, float]:
+    """Dice, inference in ms per slice, and all in ms, of one scan with truth."""
+    result = segmenter.segment(scan)
+    assert scan.truth is not None
+    score = dice(result.mask, scan.truth > 0)
+    return score, result.timings_ms["infer"] / len(result.mask), result.timings_ms["total"]
+
+
+def _bundle_timing(segmenter: Segmenter, outcome: list[tuple[float, float, float]]) -> BundleTiming:
+    scores, slice_ms, scan_ms = (list(values) for values in zip(*outcome, strict=True))
+    backend = segmenter.backend
+    return BundleTiming(
+        backend=backend.name,
+        precision=segmenter.precision,
+        executed_precision=backend.executed_precision,
+        size_bytes=segmenter.bundle.model_bytes(backend.name, segmenter.precision),
+        dice=float(np.mean(scores)),
+        slice_ms=summarise_times(slice_ms),
+        scan_ms=summarise_times(scan_ms),
+    )
 
 
 def _elapsed_ms(call: Callable[[], object]) -> float:

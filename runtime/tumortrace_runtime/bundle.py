@@ -30,6 +30,11 @@ ARTEFACTS = {
 """Which file of a bundle an engine runs for a precision."""
 
 
+def model_files(file: str) -> list[str]:
+    """All files of the model `file`: OpenVINO keeps its weights beside the .xml."""
+    return [file, f"{file.removesuffix('.xml')}.bin"] if file.endswith(".xml") else [file]
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A bundle that was verified.
@@ -50,6 +55,7 @@ class Bundle:
 
     @property
     def name(self) -> str:
+        """What the bundle calls itself."""
         return str(self.manifest["name"])
 
     def artefact(self, backend: str, precision: str) -> Path:
@@ -62,6 +68,15 @@ class Bundle:
         if file is None or file not in self.manifest["files"]:
             raise BackendError(f"{self.path}: has nothing for {backend} at {precision}; it has {self._choices()}.")
         return self.path / file
+
+    def model_bytes(self, backend: str, precision: str) -> int:
+        """The size on disk of the model that `backend` runs at `precision`.
+
+        Raises:
+            BackendError: the bundle has none.
+        """
+        model = self.artefact(backend, precision).relative_to(self.path).as_posix()
+        return sum(int(self.manifest["files"][file]["size_bytes"]) for file in model_files(model))
 
     def choices(self) -> list[tuple[str, str]]:
         """Every (backend, precision) that the bundle has a model for."""

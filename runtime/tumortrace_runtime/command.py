@@ -1,7 +1,8 @@
 """How both programs, `tumortrace` and `tumortrace-export`, end: messages on stderr and exit codes.
 
 0 done, 1 internal error (a traceback), 2 wrong input or usage, 3 accuracy not reached, 4 regression found, 5 done in
-part; 130 after Ctrl-C, as shells have it. When the reader of the output went away, click ends the program quietly with 1.
+part; 130 after Ctrl-C, as shells have it. Where the reader of the output went away, click ends the program with 1 and
+without a message.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _EXTRAS = {
 }
 
 
-class DonePartly(TumorTraceError):
+class DonePartly(TumorTraceError):  # noqa: N818 - an outcome more than an error
     """The work is done, except for some inputs that were refused; the message names each and says why."""
 
     exit_code = 5

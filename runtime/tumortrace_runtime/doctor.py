@@ -122,7 +122,7 @@ def diagnose(bundle: Path | None = None) -> Diagnosis:
         libraries=libraries,
         advice=tuple(advise(machine, engines, libraries)),
         warnings=tuple(warn(machine.cpu)),
-        bundle=opened and opened.name,
+        bundle=None if opened is None else opened.name,
         trials=() if opened is None else tuple(_trials(opened)),
     )
 

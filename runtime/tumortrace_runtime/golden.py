@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +39,8 @@ def save_golden(path: Path, case: GoldenCase) -> None:
         OutputError: it could not be written.
     """
     with atomic_file(path) as partial:
-        np.savez_compressed(partial, voxels=case.voxels, **{f"mask_{name}": mask for name, mask in case.masks.items()})
+        arrays: dict[str, Any] = {f"mask_{name}": mask for name, mask in case.masks.items()}
+        np.savez_compressed(partial, voxels=case.voxels, **arrays)
 
 
 def load_golden(path: Path) -> GoldenCase:

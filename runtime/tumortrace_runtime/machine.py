@@ -113,11 +113,8 @@ def _cuda_version() -> str:
     except OSError:
         return ""
     version, devices = ctypes.c_int(), ctypes.c_int()
-    calls = (
-        lambda: driver.cuInit(0),
-        lambda: driver.cuDeviceGetCount(ctypes.byref(devices)),
-        lambda: driver.cuDriverGetVersion(ctypes.byref(version)),
-    )
-    if any(call() != 0 for call in calls) or devices.value == 0:
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(devices)) != 0 or devices.value == 0:
+        return ""
+    if driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
         return ""
     return f"{version.value // 1000}.{version.value % 1000 // 10}"

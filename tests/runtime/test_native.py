@@ -63,19 +63,24 @@ def test_nothing_is_converted_behind_the_callers_back(logits: object, mask: obje
 def test_other_threads_run_meanwhile() -> None:
     logits = np.zeros(1 << 26, np.float32)
     mask = np.empty(logits.shape, np.uint8)
-    ticks = 0
+    ticks, done = 0, threading.Event()
 
-    def count() -> None:
+    def tick() -> None:
         nonlocal ticks
-        while worker.is_alive():
+        while not done.is_set():
             ticks += 1
 
-    worker = threading.Thread(target=_native.threshold_logits, args=(logits, 0.0, mask))
-    counter = threading.Thread(target=count)
-    worker.start()
-    counter.start()
-    counter.join()
-    assert ticks > 1000
+    def ticks_during_a_call() -> int:
+        before = ticks
+        _native.threshold_logits(logits, 0.0, mask)
+        return ticks - before
+
+    ticker = threading.Thread(target=tick)
+    ticker.start()
+    counts = sorted(ticks_during_a_call() for _ in range(5))
+    done.set()
+    ticker.join()
+    assert counts[2] > 0
 
 
 def test_cpu_features_are_those_that_the_kernel_lists() -> None:

@@ -63,7 +63,17 @@ def check(python: str, folder: Path) -> None:
 def build_wheel(python: Path, folder: Path) -> Path:
     """The wheel of this checkout, for `python`."""
     build_folder = folder.with_name("build")
-    pip(python, "wheel", "--no-deps", "--build-constraint", _CONSTRAINTS, f"-Cbuild-dir={build_folder}", "-w", folder, _ROOT)
+    pip(
+        python,
+        "wheel",
+        "--no-deps",
+        "--build-constraint",
+        _CONSTRAINTS,
+        f"-Cbuild-dir={build_folder}",
+        "-w",
+        folder,
+        _ROOT,
+    )
     (wheel,) = folder.glob("tumortrace-*.whl")
     return wheel
 

@@ -35,7 +35,9 @@ def main(bundle: Path, scan_folder: Path) -> None:
         assert result.mask.shape == scan.voxels.shape[:3], result.mask.shape
         assert result.mask.dtype == np.uint8
         masks[backend] = result.mask
-        print(f"{backend}: {result.executed_precision}, {result.mask.sum()} voxels, {result.timings_ms['total']:.0f} ms")
+        print(
+            f"{backend}: {result.executed_precision}, {result.mask.sum()} voxels, {result.timings_ms['total']:.0f} ms"
+        )
     agreement = np.mean(masks["openvino"] == masks["onnxruntime"])
     assert agreement >= _MIN_AGREEMENT, f"the engines agree on {agreement:.4%} of the voxels"
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from tumortrace.commands.options import progress_bar
 from tumortrace_runtime.files import read_json
 
 
@@ -48,7 +48,7 @@ def command(
 
     def prepared(part: str) -> Any:
         names = split.part(part, fold)
-        with click.progressbar(names, label=f"reading {part}", file=click.get_text_stream("stderr")) as shown:
+        with progress_bar(names, f"reading {part}") as shown:
             return [prepare_case(open_case(index, name), config.preprocessing) for name in shown]
 
     provenance: Mapping[str, Any] = {
@@ -59,7 +59,7 @@ def command(
         "validation_cases": list(split.part("val", fold)),
     }
     run = Run(config, provenance, prepared("train"), prepared("val"))
-    checkpoint = train(run, out, resume=resume, progress=_steps, report=_report)
+    checkpoint = train(run, out, resume=resume, progress=progress_bar, report=_report)
     dice = checkpoint.training["validation_dice"]
     result = {
         "checkpoint": str(out / "best"),
@@ -70,12 +70,6 @@ def command(
         click.echo(json.dumps(result))
     else:
         click.echo(f"{result['checkpoint']}: epoch {result['epoch']}, validation Dice {result['validation_dice']:.4f}")
-
-
-@contextmanager
-def _steps(steps: Sequence[int], label: str) -> Iterator[Sequence[int]]:
-    with click.progressbar(steps, label=label, file=click.get_text_stream("stderr")) as shown:
-        yield shown  # type: ignore[misc]
 
 
 def _report(epoch: Any, is_best: bool) -> None:

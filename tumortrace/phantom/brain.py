@@ -1,4 +1,4 @@
-"""The brain: folded cortex, white matter, ventricles, deep nuclei, vessels, and what is bright there without being ill."""
+"""The brain: folded cortex, white matter, ventricles, deep nuclei, vessels, and what is bright there but not ill."""
 
 from __future__ import annotations
 

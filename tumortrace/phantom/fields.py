@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 F32 = npt.NDArray[np.float32]
-Point = tuple[F32, F32, F32]
+Floats = npt.NDArray[np.floating[Any]]
+"""Values on their way to `F32`: the stubs of numpy let a Python float widen a float32 array; numpy does not."""
+Point = tuple[Floats, Floats, Floats]
 """Coordinates x (to the patient's left), y (to posterior), z (to superior) in mm, each of one shape."""
 Triple = tuple[float, float, float]
 
@@ -82,23 +85,23 @@ def capsule(at: Point, start: Triple, end: Triple, start_radius: float, end_radi
     return np.asarray(start_radius + (end_radius - start_radius) * along - apart, dtype=np.float32)
 
 
-def union(*distances: F32) -> F32:
+def union(*distances: Floats) -> F32:
     """Signed distance to the union of shapes."""
-    return np.maximum.reduce(distances)
+    return np.asarray(np.maximum.reduce(distances), dtype=np.float32)
 
 
-def smooth_union(first: F32, second: F32, blend_mm: float) -> F32:
+def smooth_union(first: Floats, second: Floats, blend_mm: float) -> F32:
     """Union of two shapes whose seam is rounded over `blend_mm` (polynomial smooth maximum)."""
     share = np.clip(0.5 + (first - second) / (2 * blend_mm), 0, 1)
     return np.asarray(second + (first - second) * share + blend_mm * share * (1 - share), dtype=np.float32)
 
 
-def coverage(distance: F32, width_mm: float) -> F32:
+def coverage(distance: Floats, width_mm: float) -> F32:
     """How much of a voxel lies inside a shape, 0 to 1, where the edge is spread over `width_mm`."""
-    return np.clip(distance / width_mm + 0.5, 0, 1)
+    return np.asarray(np.clip(distance / width_mm + 0.5, 0, 1), dtype=np.float32)
 
 
-def ramp(value: F32, width: float) -> F32:
+def ramp(value: Floats, width: float) -> F32:
     """A step from 0 to 1 around 0, smooth over about `width` on each side."""
     return np.asarray(0.5 + 0.5 * np.tanh(value / width), dtype=np.float32)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tumortrace.phantom.fields import F32, Point, capsule, coverage, ellipsoid, ramp, smooth_union, union
+from tumortrace.phantom.fields import F32, Floats, Point, capsule, coverage, ellipsoid, ramp, smooth_union, union
 from tumortrace.phantom.tissues import Layer, Tissue
 
 SKULL_MM = 6.0
@@ -15,12 +15,12 @@ def cerebrum(at: Point) -> F32:
     x, y, z = at
     wider = 1 + 0.07 * np.clip(y / 84, -1, 1)
     hull = ellipsoid((x / wider, y, z), (0, 0, 8), (66, 84, 68))
-    return np.minimum(hull, (z - _skull_base(x, y)) * np.float32(0.7))
+    return np.asarray(np.minimum(hull, (z - _skull_base(x, y)) * 0.7), dtype=np.float32)
 
 
 def cerebellum(at: Point) -> F32:
     """Signed distance in mm to the cerebellum, positive inside; a notch parts its hemispheres from behind."""
-    x, y, z = at
+    x, y, _ = at
     notch = 9 * np.exp(-((x / 7) ** 2)) * ramp(y - 58, 6)
     return ellipsoid(at, (0, 42, -36), (51, 34, 27)) - np.asarray(notch, dtype=np.float32)
 
@@ -64,7 +64,7 @@ def head_layers(at: Point, inside: F32, lumps: F32, *, fat_mm: float, edge_mm: f
     return [*layers, (Tissue.DURA, coverage(inside + 0.6, edge_mm)), (Tissue.CSF, coverage(inside - 0.6, edge_mm))]
 
 
-def _skull_base(x: F32, y: F32) -> F32:
+def _skull_base(x: Floats, y: Floats) -> F32:
     """Height in mm of what the cerebrum rests on: the anterior and middle fossa and the tentorium."""
     lateral = np.abs(x)
     temporal = ramp(y + 36 + 0.006 * (lateral - 38) ** 2, 7) * ramp(lateral - 14, 6)
@@ -99,7 +99,7 @@ def _face(side: Point, lumps: F32, edge_mm: float) -> list[Layer]:
         ellipsoid(side, (9, -84, -8), (9, 5, 8)),
     )
     mastoid = ellipsoid(side, (52, 20, -44), (18, 15, 14)) + 2 * lumps
-    turbinates = 2.2 - 3.5 * np.abs(lumps) - np.abs(side[0] - 6) * np.float32(0.2)
+    turbinates = 2.2 - 3.5 * np.abs(lumps) - np.abs(side[0] - 6) * 0.2
     lining = np.minimum(np.minimum(air + 0.5, nasal), union(turbinates, 1.2 - side[0]))
     return [
         (Tissue.BONE, coverage(mastoid, 2 * edge_mm)),

@@ -47,7 +47,7 @@ class Lesion:
 
 
 def draw_lesions(rng: np.random.Generator, traits: BrainTraits) -> tuple[Lesion, ...]:
-    """Draw one focus, or two to three in a multifocal case; all within the cerebrum and clear of each other's centre."""
+    """Draw one focus, or two to three in a multifocal case, all within the cerebrum and clear of each other."""
     first = _draw(rng, _place(rng, traits, ()), rng.uniform(15, 30))
     lesions = [first]
     if rng.uniform() < _MULTIFOCAL_SHARE:
@@ -64,14 +64,13 @@ def displace(at: Point, lesions: tuple[Lesion, ...], freedom: F32) -> Point:
         lesions: what pushes.
         freedom: 0 to 1, how far tissue can give way: not at all at the skull.
     """
-    moved = list(at)
+    x, y, z = at
     for lesion in lesions:
         away = [coordinate - middle for coordinate, middle in zip(at, lesion.centre, strict=True)]
-        squared = sum(part * part for part in away)
+        squared = away[0] ** 2 + away[1] ** 2 + away[2] ** 2
         reach = 1.5 * float(np.mean(lesion.radii))
         pull = lesion.push_mm * freedom * np.exp(-squared / (2 * reach**2)) / np.sqrt(squared + 0.25 * reach**2)
-        moved = [coordinate - part * pull for coordinate, part in zip(moved, away, strict=True)]
-    x, y, z = moved
+        x, y, z = x - away[0] * pull, y - away[1] * pull, z - away[2] * pull
     return x, y, z
 
 

@@ -23,6 +23,7 @@ class Range(NamedTuple):
     high: float
 
     def draw(self, rng: np.random.Generator) -> float:
+        """A value between the bounds, each as likely as another."""
         return float(rng.uniform(self.low, self.high))
 
 
@@ -159,14 +160,15 @@ def receive(image: F32, sensitivity: F32, settings: Acquisition, rng: np.random.
         rng: source of the noise.
 
     Returns:
-        (size, size, 3) grey levels, clipped to 0–255.
+        (size, size, 3) grey levels, clipped to 0 and 255.
     """
     size_px = image.shape[-1]
     sigma_px = settings.blur_mm * size_px / settings.field_mm
     sharp = np.ascontiguousarray(np.moveaxis(image * sensitivity, 0, -1))
     seen = cv2.GaussianBlur(sharp, (0, 0), max(sigma_px, 0.2))
     noise = rng.standard_normal((2, *seen.shape), dtype=np.float32) * settings.noise
-    return np.clip(np.rint(np.hypot(seen + noise[0], noise[1])), 0, 255).astype(np.uint8)
+    magnitude = np.hypot(seen + noise[0], noise[1])
+    return np.asarray(np.clip(np.rint(magnitude), 0, 255), dtype=np.uint8)
 
 
 def coil_sensitivity(

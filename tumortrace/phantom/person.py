@@ -108,7 +108,7 @@ def draw_person(rng: np.random.Generator, side_mm: float, *, tumour: bool) -> Pe
 def scanner_axes(size_px: int, side_mm: float) -> tuple[F32, F32]:
     """Distances (x, y) in mm of each pixel's centre from the middle of the field of view, (size_px, size_px) each."""
     axis = ((np.arange(size_px, dtype=np.float32) + 0.5) / size_px - 0.5) * np.float32(side_mm)
-    x, y = np.meshgrid(axis, axis)
+    x, y = np.meshgrid(axis.astype(np.float32), axis.astype(np.float32))
     return x, y
 
 
@@ -140,22 +140,23 @@ def _fan_out(fold: F32, at: Point, inside: F32, pixel_mm: float) -> F32:
     """The field drawn inwards from the surface of the brain, so that sulci run into the depth and not along it."""
     x, y, _ = at
     out = np.hypot(x / 66**2, y / 84**2) + np.float32(1e-5)
-    reach = np.clip(inside, 0, 30) * np.float32(_FAN / pixel_mm)
+    reach = np.clip(inside, 0, 30) * (_FAN / pixel_mm)
     rows, columns = np.indices(fold.shape, dtype=np.float32)
     across, down = columns + reach * x / 66**2 / out, rows + reach * y / 84**2 / out
     return np.asarray(cv2.remap(fold, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT), np.float32)
 
 
 def _head_coordinates(person: Person, z_mm: float, size_px: int, side_mm: float) -> Point:
-    grid = [*scanner_axes(size_px, side_mm), np.float32(z_mm)]
+    across, down = scanner_axes(size_px, side_mm)
+    grid = (across, down, np.full_like(across, z_mm))
     warps = (field.plane(z_mm, size_px) for field in person.textures.warp)
     bent = [
-        axis - np.float32(shift) + np.float32(reach) * warp
+        axis - shift + reach * warp
         for axis, shift, reach, warp in zip(grid, person.shift_mm, _WARP_MM, warps, strict=True)
     ]
-    turned = [sum(np.float32(row[i]) * bent[i] for i in range(3)) for row in person.turn]
-    x, y, z = (coordinate / np.float32(size) for coordinate, size in zip(turned, person.scale, strict=True))
-    return x * (1 - np.float32(person.lopsided) * np.tanh(x / 20)), y, z
+    turn = person.turn.astype(np.float32) / np.array(person.scale, dtype=np.float32)[:, None]
+    x, y, z = (row[0] * bent[0] + row[1] * bent[1] + row[2] * bent[2] for row in turn)
+    return x * (1 - person.lopsided * np.tanh(x / 20)), y, z
 
 
 def _draw_textures(rng: np.random.Generator, side_mm: float) -> Textures:

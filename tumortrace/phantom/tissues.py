@@ -7,7 +7,7 @@ from enum import Enum
 
 import numpy as np
 
-from tumortrace.phantom.fields import F32
+from tumortrace.phantom.fields import Floats
 
 
 class Tissue(Enum):
@@ -36,7 +36,7 @@ class Tissue(Enum):
     RIM = "rim"
 
 
-Layer = tuple[Tissue, F32]
+Layer = tuple[Tissue, Floats]
 """A tissue and how much of each voxel it covers, 0 to 1; a later layer is painted over an earlier one."""
 
 

@@ -8,7 +8,13 @@ README.md beside this file defines every step to the bit.
 """
 
 from tumortrace_runtime.preprocess.grid import Placement, from_grid, place, to_grid
-from tumortrace_runtime.preprocess.pipeline import REFERENCE_CHANNEL, Prepared, network_batch, preprocess, replaced_channels
+from tumortrace_runtime.preprocess.pipeline import (
+    REFERENCE_CHANNEL,
+    Prepared,
+    network_batch,
+    preprocess,
+    replaced_channels,
+)
 from tumortrace_runtime.preprocess.spec import Preprocessing
 from tumortrace_runtime.preprocess.statistics import ChannelStatistics, channel_statistics, normalise
 

@@ -85,7 +85,7 @@ def resize(images: Floats, size_px: tuple[int, int]) -> Floats:
 def _resample(images: Floats, size: int) -> Floats:
     """Resample the last axis to `size`."""
     indices, weights = _taps(images.shape[-1], size)
-    result = images[..., indices[0]] * weights[0]
+    result: Floats = images[..., indices[0]] * weights[0]
     for index, weight in zip(indices[1:], weights[1:], strict=True):
         result += images[..., index] * weight
     return result

@@ -63,7 +63,7 @@ def network_batch(planes: npt.NDArray[np.float32], start: int, stop: int, contex
         (stop - start, (2 x context + 1) x channels, rows, columns), the lowest neighbour's channels first.
     """
     neighbours = np.arange(start, stop)[:, None] + np.arange(-context, context + 1)
-    batch = planes[np.clip(neighbours, 0, len(planes) - 1)]
+    batch: npt.NDArray[np.float32] = planes[np.clip(neighbours, 0, len(planes) - 1)]
     return batch.reshape(stop - start, -1, *planes.shape[2:])
 
 

@@ -43,9 +43,8 @@ class Preprocessing:
         require(0 <= self.context <= 8, "context", self.context, "0 to 8 slices")
         require(all(16 <= size <= 4096 for size in self.grid_px), "grid_px", self.grid_px, "16 to 4096 px")
         require(self.fit in ("pad", "resize"), "fit", self.fit, "pad or resize")
-        require(
-            self.foreground in ("above-border", "not-border"), "foreground", self.foreground, "above-border or not-border"
-        )
+        rules = ("above-border", "not-border")
+        require(self.foreground in rules, "foreground", self.foreground, " or ".join(rules))
         require(0 < self.foreground_fraction < 1, "foreground_fraction", self.foreground_fraction, "between 0 and 1")
         low, high = self.clip_percentiles
         require(0 <= low < high <= 100, "clip_percentiles", self.clip_percentiles, "0 <= low < high <= 100")

@@ -89,8 +89,8 @@ def normalise(slices: npt.NDArray[np.generic], statistics: ChannelStatistics) ->
 def _levels(slices: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.integer], float, float]:
     """Integer levels from 0, and the (origin, step) that turn a level into a value: origin + step x level."""
     if slices.dtype.kind in "iu" and slices.dtype.itemsize <= 2:
-        origin = int(slices.min())
-        return slices.astype(np.int32) - np.int32(origin), float(origin), 1.0
+        lowest = int(slices.min())
+        return slices.astype(np.int32) - np.int32(lowest), float(lowest), 1.0
     values = slices.astype(np.float32).astype(np.float64)
     origin, top = float(values.min()), float(values.max())
     if top == origin:

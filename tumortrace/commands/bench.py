@@ -1,0 +1,94 @@
+"""`tumortrace bench`: accuracy beside speed, on this machine; no PyTorch."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tumortrace_runtime.bench import BundleTiming
+
+
+@click.group("bench")
+def command() -> None:
+    """Measure bundles on this machine."""
+
+
+@command.command("run")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
+@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split made of the index.")
+@click.option("--part", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds over all cases.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; else the engine's choice.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Results to write, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def bench_run(
+    bundle: Path,
+    index_path: Path,
+    split_path: Path,
+    part: str,
+    repeats: int,
+    threads: int | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Segment a part's cases with every engine and precision that BUNDLE has and this machine can run, in turn."""
+    from tumortrace.index import load_index, open_case
+    from tumortrace.split import load_split
+    from tumortrace_runtime.bench import bench_segmenters
+    from tumortrace_runtime.bundle import open_bundle
+    from tumortrace_runtime.errors import BackendError
+    from tumortrace_runtime.files import write_json
+    from tumortrace_runtime.machine import inspect_machine
+    from tumortrace_runtime.segmenter import Segmenter
+
+    index = load_index(index_path)
+    scans = [open_case(index, name) for name in load_split(split_path, index).part(part)]
+    opened = open_bundle(bundle)
+    segmenters, not_run = [], []
+    with ExitStack() as stack:
+        for backend, precision in opened.choices():
+            try:
+                segmenter = Segmenter(opened, backend=backend, precision=precision, threads=threads)
+            except BackendError as problem:
+                not_run.append({"backend": backend, "precision": precision, "reason": str(problem)})
+                click.echo(f"not run: {backend} {precision}: {problem}", err=True)
+            else:
+                segmenters.append(stack.enter_context(segmenter))
+        rows = bench_segmenters(segmenters, scans, repeats=repeats)
+    results = {
+        "bundle_sha256": opened.sha256,
+        "cpu": asdict(inspect_machine().cpu),
+        "cases": [scan.case_id for scan in scans],
+        "rows": [asdict(row) for row in rows],
+        "not_run": not_run,
+    }
+    write_json(out, results)
+    click.echo(json.dumps(results) if as_json else f"{_table(rows)}\n\n{out}: {len(scans)} cases, {repeats} rounds")
+
+
+def _table(rows: Sequence[BundleTiming]) -> str:
+    from tumortrace_runtime.table import format_table
+
+    headings = ("engine", "precision", "ran in", "MB", "Dice", "ms/slice", "ms/scan")
+    cells = [
+        (
+            row.backend,
+            row.precision,
+            row.executed_precision,
+            f"{row.size_bytes / 1e6:.1f}",
+            f"{row.dice:.4f}",
+            f"{row.slice_ms.median_ms:.2f}",
+            f"{row.scan_ms.median_ms:.0f}",
+        )
+        for row in rows
+    ]
+    return format_table(headings, cells)

@@ -1,0 +1,99 @@
+"""`tumortrace evaluate`: how good a checkpoint or a bundle is on the cases of a split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tumortrace.commands.options import engine_options, progress_bar
+
+if TYPE_CHECKING:
+    from tumortrace.report import Predict
+
+
+@click.command("evaluate")
+@click.argument("model", metavar="CHECKPOINT|BUNDLE", type=click.Path(path_type=Path))
+@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
+@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split made of the index.")
+@click.option("--part", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@click.option("--fold", type=int, help="The part of this fold (from 0) instead of the fixed split's.")
+@click.option("--tolerance", type=float, default=2.0, show_default=True, help="Of surface Dice, in mm or else px.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the report.")
+@engine_options
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def command(
+    model: Path,
+    index_path: Path,
+    split_path: Path,
+    part: str,
+    fold: int | None,
+    tolerance: float,
+    out: Path,
+    as_json: bool,
+    **engine: Any,
+) -> None:
+    """Measure every case of a part in 3-D, on its own grid, and write cases.csv, summary.json and overlays.
+
+    A checkpoint runs in PyTorch at fp32; a bundle runs as --backend and --precision say.
+    """
+    from tumortrace.index import load_index, open_case
+    from tumortrace.report import evaluate_cases, write_report
+    from tumortrace.split import load_split
+
+    index = load_index(index_path)
+    split = load_split(split_path, index)
+    names = split.part(part, fold)
+    with _predictor(model, engine) as (predict, about), progress_bar(names, "evaluating") as shown:
+        scans = (open_case(index, name) for name in shown)
+        about |= {"part": part, "fold": fold, "index_sha256": index.sha256, "split_sha256": split.sha256}
+        summary = write_report(out, evaluate_cases(scans, predict, tolerance), about=about)
+    click.echo(json.dumps(summary) if as_json else _text(out, summary))
+
+
+@contextmanager
+def _predictor(model: Path, engine: dict[str, Any]) -> Iterator[tuple[Predict, dict[str, Any]]]:
+    """A function from scan to mask, and what it is, for the report."""
+    from tumortrace_runtime.bundle import MANIFEST
+
+    if (model / MANIFEST).exists():
+        from tumortrace_runtime.segmenter import Segmenter
+
+        with Segmenter(model, **engine) as segmenter:
+            about = {
+                "bundle_sha256": segmenter.bundle.sha256,
+                "backend": segmenter.backend.name,
+                "executed_precision": segmenter.backend.executed_precision,
+            }
+            yield (lambda scan: segmenter.segment(scan).mask), about
+    else:
+        from tumortrace.checkpoint import load_checkpoint
+        from tumortrace.predict import CheckpointPredictor
+
+        yield CheckpointPredictor(load_checkpoint(model)), {"checkpoint": str(model), "backend": "pytorch"}
+
+
+def _text(out: Path, summary: dict[str, Any]) -> str:
+    from tumortrace_runtime.table import format_table
+
+    rows = [(name, *_cells(measure)) for name, measure in summary["metrics"].items()]
+    table = format_table(("metric", "mean", "95 % interval", "median", "95 % interval", "cases", "n/a"), rows)
+    return f"{table}\n\n{out}: {summary['cases']} cases; cases.csv, summary.json, overlays/"
+
+
+def _cells(measure: dict[str, Any]) -> tuple[str, ...]:
+    counts = (str(measure["cases"]), str(measure["not_applicable"]))
+    if measure["mean"] is None:
+        return ("n/a", "", "n/a", "", *counts)
+    (mean_low, mean_high), (median_low, median_high) = measure["mean_interval"], measure["median_interval"]
+    return (
+        f"{measure['mean']:.4f}",
+        f"{mean_low:.4f} to {mean_high:.4f}",
+        f"{measure['median']:.4f}",
+        f"{median_low:.4f} to {median_high:.4f}",
+        *counts,
+    )

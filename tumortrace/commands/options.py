@@ -1,0 +1,31 @@
+"""What several commands share: the options that choose an engine, and the progress bar."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+import click
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def engine_options(command: F) -> F:
+    """Add --backend, --device, --precision and --threads, named as `Segmenter` takes them."""
+    options = [
+        click.option("--backend", default="openvino", show_default=True, help="openvino or onnxruntime."),
+        click.option("--device", help="By the engine's own name, such as GPU or CUDAExecutionProvider; else its CPU."),
+        click.option("--precision", default="int8", show_default=True, help="fp32, fp16, bf16 or int8."),
+        click.option("--threads", type=click.IntRange(min=1), help="CPU threads; else the engine's choice."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def progress_bar(items: Sequence[T], label: str) -> AbstractContextManager[Iterable[T]]:
+    """A bar on stderr that goes along with an iteration over `items`."""
+    return click.progressbar(items, label=label, file=sys.stderr)

@@ -1,0 +1,110 @@
+"""`tumortrace segment`: scans in, masks and measurements out; no PyTorch."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tumortrace.commands.options import engine_options, progress_bar
+from tumortrace_runtime.command import DonePartly
+
+if TYPE_CHECKING:
+    from tumortrace_runtime.io import CaseFiles, ChannelMapping
+    from tumortrace_runtime.segmenter import Segmenter
+
+
+@click.command("segment")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("scans", metavar="SCAN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder that gets a folder per case.")
+@click.option("--layout", help="How the files are laid out: lgg or nifti; found by the files present when left out.")
+@click.option("--mapping", "mapping_path", type=click.Path(path_type=Path), help="Mapping of channels to NIfTI files.")
+@engine_options
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def command(
+    bundle: Path,
+    scans: tuple[Path, ...],
+    out: Path,
+    layout: str | None,
+    mapping_path: Path | None,
+    as_json: bool,
+    **engine: Any,
+) -> None:
+    """Segment each SCAN, one case folder or a folder of them, with BUNDLE.
+
+    Writes for each case the mask in the scan's own geometry and format, overlays, and result.json. A scan that cannot
+    be used is named with the reason, and the rest goes on (exit code 5).
+    """
+    from tumortrace_runtime.errors import ScanError, TumorTraceError
+    from tumortrace_runtime.io import find_cases, load_mapping
+    from tumortrace_runtime.segmenter import Segmenter
+
+    mapping = load_mapping(mapping_path) if mapping_path else None
+    refused: list[str] = []
+    cases: list[CaseFiles] = []
+    for scan in scans:
+        try:
+            cases += find_cases(scan, layout, mapping)
+        except ScanError as problem:
+            refused.append(str(problem))
+    results = []
+    if cases:
+        with Segmenter(bundle, **engine) as segmenter, progress_bar(cases, "segmenting") as shown:
+            for files in shown:
+                try:
+                    results.append(_segment(segmenter, files, mapping, out))
+                except TumorTraceError as problem:
+                    refused.append(str(problem))
+    click.echo(json.dumps({"results": results, "refused": refused}) if as_json else "\n".join(map(_line, results)))
+    if refused:
+        problem_text = "\n".join(refused)
+        raise DonePartly(problem_text) if results else ScanError(problem_text)
+
+
+def _segment(segmenter: Segmenter, files: CaseFiles, mapping: ChannelMapping | None, out: Path) -> dict[str, Any]:
+    """Read, segment and write one case; what stands in its result.json."""
+    from tumortrace_runtime.files import atomic_directory, write_json
+    from tumortrace_runtime.io import read_case, write_mask
+    from tumortrace_runtime.overlay import draw_montage, encode_png
+
+    with atomic_directory(out / files.case_id) as folder:
+        started = time.perf_counter()
+        scan = read_case(files, mapping, with_truth=False)
+        decoded = time.perf_counter()
+        result = segmenter.segment(scan)
+        segmented = time.perf_counter()
+        masks = write_mask(scan, result.mask, folder)
+        channel = scan.channels.index("flair") if "flair" in scan.channels else 0
+        overlay = draw_montage(scan.voxels[..., channel], result.mask, caption=files.case_id)
+        (folder / "overlay.png").write_bytes(encode_png(overlay))
+        values = result.to_dict()
+        values["timings_ms"] |= {
+            "decode": round((decoded - started) * 1e3, 3),
+            "encode": round((time.perf_counter() - segmented) * 1e3, 3),
+        }
+        summary = {
+            "case_id": files.case_id,
+            "bundle": segmenter.bundle.name,
+            "shape": list(result.mask.shape),
+            "spacing_mm": scan.geometry.spacing_mm,
+            "masks": [path.name for path in masks],
+            **values,
+        }
+        write_json(folder / "result.json", summary)
+    return summary | {"folder": str(out / files.case_id)}
+
+
+def _line(result: dict[str, Any]) -> str:
+    voxels = sum(lesion["voxels"] for lesion in result["lesions"])
+    volumes = [lesion["volume_ml"] for lesion in result["lesions"]]
+    size = f"{voxels} voxels" if None in volumes or not volumes else f"{sum(volumes):.1f} mL"
+    timings = result["timings_ms"]
+    elapsed = timings["total"] + timings["decode"] + timings["encode"]
+    lesions = f"{len(result['lesions'])} lesion{'' if len(result['lesions']) == 1 else 's'}, {size}"
+    warnings = "".join(f"\n  {notice['code']}: {notice['message']}" for notice in result["warnings"])
+    engine = f"{result['executed_precision']} on {result['backend']}"
+    return f"{result['folder']}: {lesions}; {elapsed:.0f} ms, {engine}{warnings}"
