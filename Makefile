@@ -68,6 +68,7 @@ test: venv
 	done; echo "== all: $$SECONDS s"
 
 demo: venv
+	rm -rf demo
 	$(BIN)/python -m tumortrace.demo $(if $(DATA),--data $(DATA)) -o demo
 
 format: venv

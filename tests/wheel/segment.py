@@ -34,6 +34,7 @@ def main(bundle: Path, scan_folder: Path) -> None:
             result = segmenter.segment(scan)
         assert result.mask.shape == scan.voxels.shape[:3], result.mask.shape
         assert result.mask.dtype == np.uint8
+        assert result.mask.any(), f"{backend} found no lesion in a phantom that has one"
         masks[backend] = result.mask
         print(
             f"{backend}: {result.executed_precision}, {result.mask.sum()} voxels, {result.timings_ms['total']:.0f} ms"
