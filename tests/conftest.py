@@ -1,15 +1,26 @@
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
+# An example that is slow on a busy machine is not a defect.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
+
 _CHECKOUT = Path(__file__).resolve().parents[1]
+
+# Set before PyTorch is loaded: its threads wait for each other by spinning, which on a machine that is busy with other
+# tests takes a hundred times as long as one thread alone.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +51,126 @@ def _unpack(script: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run([sys.executable, script, target], check=True, stdout=subprocess.DEVNULL)
     return target
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle as `tumortrace-export --int8` writes it, for phantoms of 64 px; a test that changes it copies it first.
+
+    Its network is written by hand, so that its masks are known: the logit of a pixel is 8 x (normalised FLAIR - 1.2).
+    """
+    return _made_once(tmp_path_factory, "tiny.bundle", lambda out: _export_tiny(tmp_path_factory.mktemp("tiny"), out))
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with six phantoms of 64 px and a few slices, their `index.json`, and a `split.json` of two folds."""
+    return _made_once(tmp_path_factory, "tiny-data", _write_tiny_data)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data: Path) -> Callable[..., Any]:
+    """Makes a `tumortrace.train.Run` on the fixed split of `tiny_data`, as `tumortrace train` does, from settings."""
+    return lambda **settings: _tiny_run(tiny_data, settings)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Path:
+    """A checkpoint trained on the fixed split of `tiny_data` until it finds lesions."""
+    return _made_once(tmp_path_factory, "tiny-run", lambda out: _train_tiny(tiny_data, out)) / "best"
+
+
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """The folder `name`, which `make` writes once for all workers of a session."""
+    root = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    done = root / f"{name}.done"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            make(root / name)
+            done.touch()
+    return root / name
+
+
+def _write_tiny_data(out: Path) -> None:
+    from tumortrace.index import prepare, save_index
+    from tumortrace.phantom import generate_case
+    from tumortrace.split import make_split, save_split
+    from tumortrace_runtime.io import write_case
+
+    for number in range(1, 7):
+        scan = generate_case(1, number, size_px=64)
+        middle = int(scan.truth.sum(axis=(1, 2)).argmax())
+        kept = slice(max(0, middle - 4), middle + 4)
+        write_case("lgg", dataclasses.replace(scan, voxels=scan.voxels[kept], truth=scan.truth[kept]), out / "phantoms")
+    index = prepare(out / "phantoms")
+    save_index(index, out / "index.json")
+    save_split(make_split(index, folds=2, fractions=(0.5, 0.25, 0.25)), out / "split.json")
+
+
+def _tiny_run(data: Path, settings: dict[str, Any]) -> Any:
+    from tumortrace.config import build_config
+    from tumortrace.dataset import prepare_case
+    from tumortrace.index import load_index, open_case
+    from tumortrace.split import load_split
+    from tumortrace.train import Run
+
+    config = build_config({"model": "unet-xs", "preprocessing": {"grid_px": [64, 64]}, **settings})
+    index = load_index(data / "index.json")
+    split = load_split(data / "split.json", index)
+    train, val = split.part("train"), split.part("val")
+    hashes = {"index_sha256": index.sha256, "split_sha256": split.sha256}
+    provenance = {**hashes, "fold": None, "training_cases": train, "validation_cases": val}
+    cases = [[prepare_case(open_case(index, name), config.preprocessing) for name in part] for part in (train, val)]
+    return Run(config, provenance, *cases)
+
+
+def _train_tiny(data: Path, out: Path) -> None:
+    from tumortrace.train import train
+
+    steps = {"epochs": 1, "steps_per_epoch": 40, "batch_size": 8, "warmup_steps": 5, "learning_rate": 4e-3}
+    train(_tiny_run(data, steps), out)
+
+
+def _export_tiny(data: Path, out: Path) -> None:
+    from tumortrace.checkpoint import Checkpoint
+    from tumortrace.index import prepare
+    from tumortrace.model import build_model, family_config
+    from tumortrace.phantom import generate_case
+    from tumortrace.split import Parts, Split
+    from tumortrace_export.export import Settings, export
+    from tumortrace_runtime.io import write_case
+    from tumortrace_runtime.postprocess import Postprocessing
+    from tumortrace_runtime.preprocess import Preprocessing
+
+    for number in (1, 2):
+        scan = generate_case(1, number, size_px=64)
+        middle = int(scan.truth.sum(axis=(1, 2)).argmax())
+        kept = slice(middle - 2, middle + 2)
+        write_case("lgg", dataclasses.replace(scan, voxels=scan.voxels[kept], truth=scan.truth[kept]), data)
+    index = prepare(data)
+    train, val = (case.case_id for case in index.cases)
+    split = Split(index.sha256, 0, (0.5, 0.25, 0.25), Parts((train,), (val,), ()), ())
+    preprocessing = Preprocessing(channels=("t1", "flair", "t1ce"), grid_px=(64, 64))
+    config = family_config("unet-xs", preprocessing.in_channels)
+    weights = _find_bright(build_model(config), channel=4)  # FLAIR of the middle one of three slices
+    training = {"data": {"split_sha256": split.sha256, "training_cases": [train]}}
+    checkpoint = Checkpoint(config, preprocessing, Postprocessing(), training, weights)
+    export(checkpoint, index, split, out, Settings(int8=True, max_drop=1.0))
+
+
+def _find_bright(network: Any, channel: int) -> dict[str, Any]:
+    """The weights of a compact U-Net that hands one input channel on to its head, pixel by pixel."""
+    import torch
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.zeros_(module.weight)
+    path = [network.encoder[0][0][0], network.encoder[0][1][0], network.decoder[-1].merge[0], network.head]
+    for convolution, first, gain in zip(path, (channel * 16, 0, 0, 0), (1, 1, 1, 8), strict=True):
+        for pixel in range(16):  # of the stem's 4 x 4
+            convolution.weight.data[pixel, first + pixel, 1, 1] = gain
+    torch.nn.init.constant_(network.head.bias, -8 * 1.2)
+    return dict(network.state_dict())

@@ -69,12 +69,14 @@ def augment(
 
 def _transform(batch: Tensor, truth: Tensor, settings: Augmentation, generator: Generator) -> tuple[Tensor, Tensor]:
     """One random rotation, zoom and mirror image per sample, in a single resampling."""
-    n = len(batch)
+    n, (rows, columns) = len(batch), batch.shape[-2:]
     angle = _uniform((n,), math.radians(settings.rotation_degrees), generator)
     zoom = (1 + settings.scaling) ** _uniform((n,), 1.0, generator)
     mirror = torch.where(torch.rand(n, generator=generator) < settings.flip, -1.0, 1.0)
     cosine, sine, zero = angle.cos() / zoom, angle.sin() / zoom, torch.zeros(n)
-    matrix = torch.stack([mirror * cosine, -sine, zero, mirror * sine, cosine, zero], dim=1).view(n, 2, 3)
+    aspect = rows / columns  # the grid's coordinates run from -1 to 1 along either side
+    entries = [mirror * cosine, -sine * aspect, zero, mirror * sine / aspect, cosine, zero]
+    matrix = torch.stack(entries, dim=1).view(n, 2, 3)
     flat = batch.flatten(1, 2)
     grid = F.affine_grid(matrix, list(flat.shape), align_corners=False)
     moved = F.grid_sample(flat, grid, padding_mode="border", align_corners=False).view_as(batch)

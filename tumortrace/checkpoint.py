@@ -71,7 +71,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint's two files into a folder that is there."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.weights.items()}
-    safetensors.torch.save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
     config = {
         "format": FORMAT,
         "version": VERSION,
@@ -106,6 +106,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     except KeyError as problem:
         raise CheckpointError(f"{path / CONFIG}: {problem} is missing.") from problem
+    except (TypeError, AttributeError) as problem:
+        raise CheckpointError(f"{path / CONFIG}: a field is of the wrong kind ({problem}).") from problem
     except SpecError as problem:
         raise CheckpointError(f"{path / CONFIG}: {problem}") from problem
 

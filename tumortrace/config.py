@@ -69,11 +69,14 @@ def build_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Tr
     Raises:
         SpecError: a key does not exist, or a value is not what it should be.
     """
+    require(isinstance(values, Mapping), "configuration", values, "a JSON object")
     merged = _merge(to_dict(TrainConfig()), values, "")
     for override in overrides:
         key, sign, text = override.partition("=")
         if not sign:
             raise SpecError(f"setting {override!r}; KEY=VALUE wanted, such as epochs=20.")
+        if key.startswith("loss."):
+            raise SpecError(f'setting {override!r}; the loss is set as a whole, as in loss={{"jaccard": 1}}.')
         nested: Any = _parse_value(text)
         for part in reversed(key.split(".")):
             nested = {part: nested}

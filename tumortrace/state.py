@@ -38,7 +38,7 @@ def save_state(path: Path, checkpoint: Checkpoint, optimizer: Optimizer, history
     """
     with atomic_directory(path, replace=True) as folder:
         write_checkpoint(folder, checkpoint)
-        safetensors.torch.save_file(_flatten(optimizer), folder / MOMENTS)
+        (folder / MOMENTS).write_bytes(safetensors.torch.save(_flatten(optimizer)))
         write_json(folder / HISTORY, [asdict(epoch) for epoch in history])
 
 

@@ -76,13 +76,15 @@ def train(
 
     Raises:
         OutputError: `out` exists and `resume` is false, or it cannot be written.
-        SpecError: a setting does not fit the data, or a resumed run had another configuration or other data.
+        SpecError: a setting does not hold, there is no case to train or to validate on, or a resumed run had another
+            configuration or other data.
         CheckpointError: the state to resume from is damaged.
     """
     config = run.config
-    _open_folder(run, out, resume)
     model_config = family_config(config.model, config.preprocessing.in_channels)
-    _check_grid(model_config, config)
+    _check(run, model_config)
+    loss = build_loss(config.loss)
+    _open_folder(run, out, resume)
     torch.manual_seed(config.seed)
     network = channels_last(build_model(model_config))
     optimizer = build_optimizer(network, config)
@@ -90,7 +92,6 @@ def train(
     if resume and (out / "last").exists():
         checkpoint, history = _restore(out / "last", network, optimizer)
     sampler = SliceSampler(run.training, config.preprocessing.context, config.tumour_share)
-    loss = build_loss(config.loss)
 
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
         started = time.perf_counter()
@@ -158,7 +159,7 @@ def build_optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:
 
 
 def learning_rate_at(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a half cosine down to 0 at the last step (Loshchilov and Hutter 2017)."""
+    """Linear warm-up, then a half cosine that reaches 0 after the last step (Loshchilov and Hutter 2017)."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     total = config.epochs * config.steps_per_epoch
@@ -198,10 +199,14 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     return [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
 
 
-def _check_grid(model: ModelConfig, config: TrainConfig) -> None:
-    grid = config.preprocessing.grid_px
+def _check(run: Run, model: ModelConfig) -> None:
+    if not (run.training and run.validation):
+        found = f"{len(run.training)} training and {len(run.validation)} validation cases"
+        raise SpecError(f"{found} given; at least one of each wanted.")
+    grid = run.config.preprocessing.grid_px
     if any(size % model.reduction for size in grid):
-        raise SpecError(f"preprocessing.grid_px is {grid}; multiples of {model.reduction} wanted for {config.model}.")
+        name = run.config.model
+        raise SpecError(f"preprocessing.grid_px is {grid}; multiples of {model.reduction} wanted for {name}.")
 
 
 def _restore(path: Path, network: nn.Module, optimizer: Optimizer) -> tuple[Checkpoint, list[Epoch]]:

@@ -173,8 +173,8 @@ def _measure(
             accuracies[name] = compare(outputs, reference)
             _gate(name, accuracies[name], settings.max_drop)
         timings = time_slices(runs, cases[0], context)
-        golden = {name.split()[1]: backend.run for name, backend in backends.items()}
-        write_golden(folder, golden, checkpoint.preprocessing, postprocessing)
+        engines = {name: backend.run for name, backend in backends.items()}
+        write_golden(folder, engines, checkpoint.preprocessing, postprocessing)
         faster = speedups(timings, PYTORCH)
         return [_row(name, backends.get(name), folder, accuracies[name], timings[name], faster[name]) for name in runs]
 

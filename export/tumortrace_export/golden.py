@@ -43,7 +43,7 @@ def golden_inputs(spec: Preprocessing) -> list[npt.NDArray[np.uint8]]:
 def write_golden(
     folder: Path, runs: Mapping[str, Run], preprocessing: Preprocessing, postprocessing: Postprocessing
 ) -> None:
-    """Write golden cases with the mask of each precision in `runs`."""
+    """Write golden cases with the mask that each of `runs`, by "backend precision", gives."""
     for number, voxels in enumerate(golden_inputs(preprocessing), start=1):
         masks = {name: predict_mask(run, voxels, preprocessing, postprocessing) for name, run in runs.items()}
         save_golden(folder / FOLDER / f"phantom-{number}.npz", GoldenCase(voxels, masks))

@@ -1,4 +1,4 @@
-"""INT8 as explicit Q/DQ, quantised once: per-channel symmetric weights, symmetric activations, float bias."""
+"""INT8 as explicit Q/DQ, quantised once: weights per channel, all scales symmetric; bias and logits stay float."""
 
 from __future__ import annotations
 
@@ -62,4 +62,42 @@ def quantise(source: Path, batches: Iterable[npt.NDArray[np.float32]], path: Pat
     finally:
         logging.disable(logging.NOTSET)
     model = onnx.load(path)
+    _scale_as_relu_leaves_it(model.graph)
+    _keep_logits_float(model.graph)
+    _drop_unused_initializers(model.graph)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _scale_as_relu_leaves_it(graph: onnx.GraphProto) -> None:
+    """Quantise what goes into a ReLU by the scale of what comes out.
+
+    What saturates is negative and becomes 0 in the ReLU, and all 127 positive steps serve what is left.
+    """
+    producers = _producers(graph)
+    scales = {node.input[0]: node.input[1] for node in graph.node if node.op_type == "QuantizeLinear"}
+    for relu in (node for node in graph.node if node.op_type == "Relu"):
+        dequantise = producers[relu.input[0]]
+        for node in (dequantise, producers[dequantise.input[0]]):
+            node.input[1] = scales[relu.output[0]]
+
+
+def _keep_logits_float(graph: onnx.GraphProto) -> None:
+    """Take away the Q/DQ pair behind the last convolution: nothing integer follows, and it would round the logits."""
+    producers = _producers(graph)
+    dequantise = producers[graph.output[0].name]
+    if dequantise.op_type == "DepthToSpace":
+        dequantise = producers[dequantise.input[0]]
+    quantise = producers[dequantise.input[0]]
+    producers[quantise.input[0]].output[0] = dequantise.output[0]
+    graph.node.remove(quantise)
+    graph.node.remove(dequantise)
+
+
+def _drop_unused_initializers(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input}
+    for initializer in [item for item in graph.initializer if item.name not in used]:
+        graph.initializer.remove(initializer)
+
+
+def _producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    return {name: node for node in graph.node for name in node.output}

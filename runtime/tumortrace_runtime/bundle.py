@@ -99,12 +99,9 @@ def open_bundle(path: Path) -> Bundle:
     """
     if not (path / MANIFEST).is_file():
         raise BundleError(f"{path}: is no bundle; a folder with {MANIFEST} wanted.")
-    sha256 = _check_seal(path)
-    manifest = read_json(path / MANIFEST, BundleError)
-    if not isinstance(manifest, dict) or (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
-        found = (manifest.get("format"), manifest.get("version")) if isinstance(manifest, dict) else "no object"
-        raise BundleError(f"{path / MANIFEST}: holds {found}; {FORMAT!r} version {VERSION} wanted.")
     try:
+        sha256 = _check_seal(path)
+        manifest = _read_manifest(path)
         _check_files(path, manifest["files"])
         preprocessing = from_dict(Preprocessing, manifest["input"]["preprocessing"])
         postprocessing = from_dict(Postprocessing, manifest["output"]["postprocessing"])
@@ -113,7 +110,14 @@ def open_bundle(path: Path) -> Bundle:
         raise BundleError(f"{path / MANIFEST}: a field is missing or of the wrong kind ({problem}).") from problem
     except SpecError as problem:
         raise BundleError(f"{path / MANIFEST}: {problem}") from problem
+    except OSError as problem:
+        raise BundleError(f"{problem.filename}: cannot be read ({problem.strerror}).") from problem
     return Bundle(path, manifest, sha256, preprocessing, postprocessing)
+
+
+def seal_of(sha256: str) -> bytes:
+    """What stands in the seal of a manifest with this hash: a line as `sha256sum` writes it."""
+    return f"{sha256}  {MANIFEST}\n".encode()
 
 
 def _check_seal(path: Path) -> str:
@@ -121,10 +125,19 @@ def _check_seal(path: Path) -> str:
     found = sha256_file(path / MANIFEST)
     if not (path / SEAL).is_file():
         raise BundleError(f"{path / SEAL}: is missing; without it the manifest cannot be trusted.")
-    wanted = (path / SEAL).read_bytes().decode("ascii", errors="replace").split(maxsplit=1)
-    if not wanted or wanted[0] != found:
-        raise BundleError(f"{path / MANIFEST}: was altered: its SHA-256 is {found[:12]}…, {SEAL} says otherwise.")
+    if (path / SEAL).read_bytes() != seal_of(found):
+        raise BundleError(
+            f"{path / MANIFEST}: its SHA-256 is {found[:12]}…, {SEAL} says otherwise: one of the two was altered."
+        )
     return found
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = read_json(path / MANIFEST, BundleError)
+    if not isinstance(manifest, dict) or (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
+        found = (manifest.get("format"), manifest.get("version")) if isinstance(manifest, dict) else "no object"
+        raise BundleError(f"{path / MANIFEST}: holds {found}; {FORMAT!r} version {VERSION} wanted.")
+    return manifest
 
 
 def _check_files(path: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
@@ -136,6 +149,8 @@ def _check_files(path: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
             raise BundleError(f"{path / MANIFEST}: lists {name!r}, which lies outside the bundle.")
         if name not in present:
             raise BundleError(f"{path / name}: is missing.")
+        if (size_bytes := (path / name).stat().st_size) != entry["size_bytes"]:
+            raise BundleError(f"{path / name}: was altered: it has {size_bytes} bytes, {entry['size_bytes']} wanted.")
         if (found := sha256_file(path / name)) != entry["sha256"]:
             wanted = entry["sha256"]
             raise BundleError(f"{path / name}: was altered: its SHA-256 is {found[:12]}…, {wanted[:12]}… wanted.")

@@ -14,6 +14,9 @@ from typing import Any
 
 from tumortrace_runtime.errors import InputError, OutputError
 
+PARTIAL = ".partial-"
+"""What the temporary name of everything half-written begins with."""
+
 
 def sha256_bytes(data: bytes) -> str:
     """The SHA-256 of `data` as 64 hex digits."""
@@ -48,7 +51,7 @@ def read_json(path: Path, error: type[InputError] = InputError) -> Any:
         return json.loads(path.read_bytes())
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror}).") from problem
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise error(f"{path}: is not JSON ({problem}).") from problem
 
 
@@ -75,7 +78,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     partial: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=".partial-", suffix=path.name, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=PARTIAL, suffix=path.name, dir=path.parent)
         os.close(descriptor)
         partial = Path(name)
         yield partial
@@ -83,6 +86,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except OSError as problem:
+        if _is_elsewhere(problem, path):
+            raise
         raise OutputError(_refusal(path, problem)) from problem
     finally:
         if partial is not None:
@@ -100,19 +105,24 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         OutputError: `path` exists and `replace` is false, the disk is full, or the place cannot be written.
     """
-    if path.exists() and not replace:
-        raise OutputError(f"{path}: already exists; remove it or choose another name.")
     partial: Path | None = None
     try:
+        if path.exists() and not replace:
+            raise OutputError(f"{path}: already exists; remove it or choose another name.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".partial-{path.name}-", dir=path.parent))
+        partial = _folder_beside(path)
         yield partial
         for file in sorted(partial.rglob("*")):
             if file.is_file():
                 _synchronise(file)
         partial.chmod(0o777 & ~_umask())
-        _exchange(partial, path)
+        if replace and path.exists():
+            _exchange(partial, path)
+        else:
+            partial.replace(path)
     except OSError as problem:
+        if _is_elsewhere(problem, path):
+            raise
         raise OutputError(_refusal(path, problem)) from problem
     finally:
         if partial is not None:
@@ -120,19 +130,36 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def _exchange(new: Path, path: Path) -> None:
-    """Put folder `new` in the place of `path`, where nothing or an older folder stands."""
-    if not path.exists():
+    """Put folder `new` in the place of the folder `path`, which stays where `new` cannot take its place."""
+    old = _folder_beside(path)
+    try:
+        path.replace(old)
+    except OSError:
+        old.rmdir()
+        raise
+    try:
         new.replace(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".partial-{path.name}-", dir=path.parent))
-    path.replace(old)
-    new.replace(path)
+    except OSError:
+        old.replace(path)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _folder_beside(path: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent))
+
+
 def _synchronise(file: Path) -> None:
-    with file.open("rb+") as stream:
+    with file.open("rb") as stream:
         os.fsync(stream.fileno())
+
+
+def _is_elsewhere(problem: OSError, path: Path) -> bool:
+    """Whether an error came from what the block does besides writing `path`: a file that it reads, a closed pipe."""
+    if problem.filename is None:
+        return isinstance(problem, BrokenPipeError)
+    named = Path(str(problem.filename)).absolute()
+    return not path.absolute().is_relative_to(named) and not any(part.startswith(PARTIAL) for part in named.parts)
 
 
 def _umask() -> int:

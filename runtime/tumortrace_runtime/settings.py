@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
     Raises:
         SpecError: a key is unknown or missing, or a value has the wrong type or is out of range.
     """
+    require(isinstance(values, Mapping), cls.__name__, values, "an object")
     hints = typing.get_type_hints(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
@@ -60,18 +62,19 @@ def _plain(value: Any) -> Any:
 
 def _parse(name: str, hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
-        require(isinstance(value, Mapping), name, value, "an object")
         return from_dict(typing.cast("type[Any]", hint), value)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
-        require(value in arguments, name, value, f"one of {', '.join(map(str, arguments))}")
+        known = any(value == one and type(value) is type(one) for one in arguments)
+        require(known, name, value, f"one of {', '.join(map(str, arguments))}")
         return value
     if origin is tuple:
         return _parse_tuple(name, arguments, value)
     if origin is dict:
         require(isinstance(value, Mapping), name, value, "an object")
         return {key: _parse(f"{name}.{key}", arguments[1], item) for key, item in value.items()}
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        require(abs(value) <= sys.float_info.max, name, value, "a finite number")
         return float(value)
     require(isinstance(value, hint) and (hint is bool) == isinstance(value, bool), name, value, hint.__name__)
     return value

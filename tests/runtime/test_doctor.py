@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tumortrace_runtime.bundle import MANIFEST, SEAL, open_bundle
 from tumortrace_runtime.doctor import Engine, advise, diagnose, inspect_engine, warn
 from tumortrace_runtime.errors import BundleError
+from tumortrace_runtime.files import sha256_file, write_json
+from tumortrace_runtime.golden import REQUIRED_DICE, load_golden, save_golden
 from tumortrace_runtime.machine import Cpu, Machine, inspect_machine
 
 _ORIN = "NVIDIA Jetson Orin Nano Developer Kit"
@@ -153,3 +157,28 @@ def test_the_command_prints_for_people_and_for_machines() -> None:
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="is no bundle"):
         diagnose(tmp_path)
+
+
+def test_every_model_of_a_bundle_is_tried(tiny_bundle: Path) -> None:
+    diagnosis = diagnose(tiny_bundle)
+    trials = {(trial.backend, trial.precision): trial for trial in diagnosis.trials}
+    assert diagnosis.bundle == "tiny"
+    assert set(trials) == set(open_bundle(tiny_bundle).choices())
+    for choice in (("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "int8")):
+        assert (trials[choice].executed_precision, trials[choice].problem) == (choice[1], "")
+        assert (trials[choice].golden_dice or 0.0) >= REQUIRED_DICE
+
+
+def test_a_model_that_computes_something_else_is_not_recommended(tiny_bundle: Path, tmp_path: Path) -> None:
+    altered = tmp_path / "altered.bundle"
+    shutil.copytree(tiny_bundle, altered)
+    golden = sorted((altered / "golden").glob("*.npz"))[0]
+    case = load_golden(golden)
+    save_golden(golden, replace(case, masks={name: 1 - mask for name, mask in case.masks.items()}))
+    manifest = json.loads((altered / MANIFEST).read_bytes())
+    manifest["files"][golden.relative_to(altered).as_posix()]["sha256"] = sha256_file(golden)
+    write_json(altered / MANIFEST, manifest)
+    (altered / SEAL).write_text(f"{sha256_file(altered / MANIFEST)}  {MANIFEST}\n")
+    trials = diagnose(altered).trials
+    assert trials
+    assert all("self-test failed" in trial.problem and not trial.executed_precision for trial in trials)

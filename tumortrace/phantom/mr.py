@@ -65,7 +65,7 @@ SCANNERS = (
     ),
     Scanner(
         "PB", Range(2.9, 4.0), Range(230, 256), Range(8, 12), Range(420, 560), Range(115, 145), Range(9000, 11000),
-        Range(1.6, 3.0), Range(0.08, 0.16), Range(0.25, 0.45), Range(0.4, 0.65), Range(45, 65),
+        Range(1.6, 3.0), Range(0.08, 0.16), Range(0.25, 0.45), Range(0.5, 0.75), Range(45, 65),
     ),
     Scanner(
         "PC", Range(4.0, 6.0), Range(215, 240), Range(10, 16), Range(560, 720), Range(90, 115), Range(7500, 9000),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -45,8 +47,8 @@ def place(scan_px: tuple[int, int], spec: Preprocessing) -> Placement:
     rows, columns = spec.grid_px
     scaled = scan_px
     if spec.fit == "resize":
-        factor = min(rows / scan_px[0], columns / scan_px[1])
-        scaled = tuple(max(1, min(grid, int(size * factor + 0.5))) for size, grid in zip(scan_px, spec.grid_px))  # type: ignore[assignment]  # noqa: B905
+        factor = min(Fraction(rows, scan_px[0]), Fraction(columns, scan_px[1]))
+        scaled = (_scale(scan_px[0], factor), _scale(scan_px[1], factor))
     elif scan_px[0] > rows or scan_px[1] > columns:
         raise ScanError(
             f"slices of {scan_px[0]}x{scan_px[1]} px; this model takes at most {rows}x{columns} px (it pads, and does "
@@ -72,7 +74,7 @@ def resize(images: Floats, size_px: tuple[int, int]) -> Floats:
     """Resample (..., rows, columns) to `size_px` linearly, columns first; the identity when the size is the same.
 
     A triangle filter with half-pixel centres, widened by the factor of reduction so that small lesions do not alias
-    away. Weights are computed in float64 and rounded to float32; the products are summed in float32, tap by tap.
+    away. Weights are quotients of integers, rounded to float32; the products are summed in float32, tap by tap.
     """
     rows, columns = size_px
     if images.shape[-1] != columns:
@@ -80,6 +82,11 @@ def resize(images: Floats, size_px: tuple[int, int]) -> Floats:
     if images.shape[-2] != rows:
         images = _resample(images.swapaxes(-1, -2), rows).swapaxes(-1, -2)
     return images
+
+
+def _scale(size: int, factor: Fraction) -> int:
+    """`size` x `factor`, halves rounded up, and at least 1."""
+    return max(1, math.floor(size * factor + Fraction(1, 2)))
 
 
 def _resample(images: Floats, size: int) -> Floats:
@@ -92,13 +99,13 @@ def _resample(images: Floats, size: int) -> Floats:
 
 
 def _taps(source: int, target: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Source indices and weights of each target position, both (taps, target); weights sum to 1."""
-    scale = source / target
-    support = max(1.0, scale)
-    centre = (np.arange(target) + 0.5) * scale - 0.5
-    taps = np.arange(int(np.ceil(2 * support)) + 1)[:, None]
-    indices = np.floor(centre - support).astype(np.int64) + 1 + taps
-    weights = np.maximum(0.0, 1.0 - np.abs(indices - centre) / support)
-    weights[(indices < 0) | (indices >= source)] = 0.0
-    weights /= weights.sum(axis=0)
-    return np.clip(indices, 0, source - 1), weights.astype(np.float32)
+    """Source indices and weights of each target position, both (taps, target); weights sum to 1.
+
+    In units of 1 / (2 x target) source pixels, every centre, the triangle's reach and its height are integers.
+    """
+    pixel, reach = 2 * target, 2 * max(source, target)
+    centres = np.arange(1, pixel, 2) * source - target
+    indices = (centres - reach) // pixel + np.arange(1, -(-2 * reach // pixel) + 1)[:, None]
+    heights = np.maximum(0, reach - np.abs(indices * pixel - centres))
+    heights[(indices < 0) | (indices >= source)] = 0
+    return np.clip(indices, 0, source - 1), (heights / heights.sum(axis=0)).astype(np.float32)

@@ -101,5 +101,10 @@ def _check(voxels: npt.NDArray[np.generic], spec: Preprocessing) -> None:
         raise ScanError(f"voxels of shape {voxels.shape}; {wanted} wanted, none of them empty.")
     if voxels.dtype.kind not in "iuf":
         raise ScanError(f"voxels of dtype {voxels.dtype}; integers or floats wanted.")
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        raise ScanError(f"{int((~np.isfinite(voxels)).sum())} voxels are NaN or infinite; finite values wanted.")
+    if voxels.dtype.kind == "f" and (unusable := _not_finite(voxels)):
+        raise ScanError(f"{unusable} voxels are NaN, infinite or beyond float32; finite values wanted.")
+
+
+def _not_finite(voxels: npt.NDArray[np.generic]) -> int:
+    with np.errstate(over="ignore"):
+        return voxels.size - int(np.isfinite(voxels.astype(np.float32, copy=False)).sum())

@@ -17,7 +17,8 @@ from tumortrace_runtime.preprocess.spec import Preprocessing
 
 BORDER_PX = 4
 BRIGHT_PERCENTILE = 99.5
-FLOAT_LEVELS = 65536
+LEVELS = 65536
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 Counts = npt.NDArray[np.int64]
 
@@ -58,7 +59,7 @@ def channel_statistics(slices: npt.NDArray[np.generic], spec: Preprocessing) -> 
         raise ScanError("no foreground: the whole channel looks like background.")
     low, high = (_nearest_rank(foreground, percentile) for percentile in spec.clip_percentiles)
     mean, deviation = _moments(foreground, low, high)
-    if deviation == 0:
+    if step * deviation * FLOAT32_MAX < 1:
         raise ScanError(f"the foreground has one value, {origin + step * low:g}.")
     return ChannelStatistics(
         background=_float32(origin + step * background),
@@ -88,14 +89,14 @@ def normalise(slices: npt.NDArray[np.generic], statistics: ChannelStatistics) ->
 
 def _levels(slices: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.integer], float, float]:
     """Integer levels from 0, and the (origin, step) that turn a level into a value: origin + step x level."""
-    if slices.dtype.kind in "iu" and slices.dtype.itemsize <= 2:
-        lowest = int(slices.min())
-        return slices.astype(np.int32) - np.int32(lowest), float(lowest), 1.0
+    if slices.dtype.kind in "iu" and int(slices.max()) - int(slices.min()) < LEVELS:
+        lowest = slices.min()
+        return np.subtract(slices, lowest, dtype=np.int64), float(lowest), 1.0
     values = slices.astype(np.float32).astype(np.float64)
     origin, top = float(values.min()), float(values.max())
     if top == origin:
         return np.zeros(slices.shape, np.int32), origin, 1.0
-    step = (top - origin) / (FLOAT_LEVELS - 1)
+    step = (top - origin) / (LEVELS - 1)
     return np.floor((values - origin) / step + 0.5).astype(np.int32), origin, step
 
 

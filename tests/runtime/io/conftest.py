@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -36,21 +35,6 @@ def lgg_mask(number: int) -> npt.NDArray[np.uint8]:
     mask = np.zeros((12, 10), np.uint8)
     mask[2 : 2 + number % 5, 3:6] = 255
     return mask
-
-
-@pytest.fixture
-def real_data() -> Callable[[str], Path]:
-    """A folder of the real data, from TUMORTRACE_DATA or the shared data beside the checkout; skips aloud."""
-
-    def find(name: str) -> Path:
-        beside = Path(__file__).resolve().parents[4] / "shared" / "data"
-        for root in (Path(os.environ.get("TUMORTRACE_DATA", beside)), beside):
-            for folder in (root / name, root / "lgg" / name):
-                if folder.is_dir():
-                    return folder
-        pytest.skip(f"real data {name} is neither in TUMORTRACE_DATA nor in {beside}")
-
-    return find
 
 
 @pytest.fixture

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tumortrace.model import FAMILY, ModelConfig, build_model, family_config
+from tumortrace_runtime.errors import SpecError
+
+COMPACT = ("unet-xs", "unet-s", "unet-m")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "gmac"),
+    [
+        ("unet-xs", 389_392, 0.419),
+        ("unet-s", 1_421_316, 1.497),
+        ("unet-m", 5_656_580, 5.612),
+        ("unet-l", 7_764_769, 12.184),
+    ],
+)
+def test_size_and_work_per_slice(name: str, parameters: int, gmac: float) -> None:
+    """As in the table of the README: three sequences, three slices, 256 px."""
+    network = build_model(family_config(name, in_channels=9)).to("meta")
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 9, 256, 256, device="meta"))
+
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, abs=5e-4)  # a multiply and an add are two
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_logits_have_the_inputs_rows_and_columns(name: str) -> None:
+    network = build_model(family_config(name, in_channels=5, classes=2)).eval()
+    with torch.inference_mode():
+        logits = network(torch.randn(2, 5, 32, 48))
+
+    assert logits.shape == (2, 2, 32, 48)
+    assert logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", COMPACT)
+def test_compact_networks_hold_what_every_engine_runs_as_integers(name: str) -> None:
+    network = build_model(family_config(name, in_channels=9))
+    leaves = {type(module) for module in network.modules() if not list(module.children())}
+
+    assert leaves == {nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Upsample, nn.PixelUnshuffle, nn.PixelShuffle}
+    widths = {module.out_channels for module in network.modules() if isinstance(module, nn.Conv2d)}
+    assert all(width % 16 == 0 for width in widths - {network.head.out_channels})
+
+
+def test_the_classic_network_is_the_reference_with_transposed_convolution() -> None:
+    network = build_model(family_config("unet-l", in_channels=9))
+    assert sum(isinstance(module, nn.ConvTranspose2d) for module in network.modules()) == 4
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_every_parameter_is_trained(name: str) -> None:
+    network = build_model(family_config(name, in_channels=3))
+    network(torch.randn(2, 3, 32, 32)).square().sum().backward()
+
+    untouched = [name for name, parameter in network.named_parameters() if not parameter.grad.abs().sum() > 0]
+    assert untouched == []
+
+
+def test_training_begins_at_a_rare_foreground() -> None:
+    torch.manual_seed(0)
+    network = build_model(family_config("unet-xs", in_channels=3)).eval()
+    with torch.inference_mode():
+        probability = network(torch.randn(2, 3, 64, 64)).sigmoid().mean()
+
+    assert 0.003 < probability < 0.03
+
+
+@pytest.mark.parametrize(("name", "multiple"), [("unet-xs", 16), ("unet-s", 16), ("unet-m", 16), ("unet-l", 16)])
+def test_the_grid_that_a_network_takes(name: str, multiple: int) -> None:
+    config = family_config(name, in_channels=3)
+    assert config.reduction == multiple
+    network = build_model(config).to("meta")
+    network(torch.zeros(1, 3, multiple, multiple, device="meta"))
+    with pytest.raises(RuntimeError):
+        network(torch.zeros(1, 3, multiple + multiple // 2, multiple, device="meta"))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"widths": (32, 40)}, "widths is .*two or more multiples of 16 wanted"),
+        ({"widths": (32, 0)}, "widths"),
+        ({"widths": (32,)}, "widths"),
+        ({"stem": 3}, "stem is 3; 1, 2 or 4 wanted"),
+        ({"in_channels": 0}, "in_channels is 0"),
+        ({"classes": 17}, "classes is 17"),
+        ({"architecture": "transformer"}, "compact or classic"),
+    ],
+)
+def test_a_shape_that_does_not_hold_is_refused(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(SpecError, match=told):
+        replace(FAMILY["unet-s"], **change)
+
+
+def test_an_unknown_member_is_refused_with_those_that_are() -> None:
+    with pytest.raises(SpecError, match="'unet-xl'; one of unet-xs, unet-s, unet-m, unet-l wanted"):
+        family_config("unet-xl", in_channels=9)
+
+
+def test_a_network_outside_the_family_can_be_built() -> None:
+    network = build_model(ModelConfig("compact", in_channels=1, classes=1, widths=(16, 32), stem=1))
+    assert network(torch.zeros(1, 1, 10, 6)).shape == (1, 1, 10, 6)
