@@ -180,5 +180,7 @@ def test_a_model_that_computes_something_else_is_not_recommended(tiny_bundle: Pa
     write_json(altered / MANIFEST, manifest)
     (altered / SEAL).write_text(f"{sha256_file(altered / MANIFEST)}  {MANIFEST}\n")
     trials = diagnose(altered).trials
-    assert trials
-    assert all("self-test failed" in trial.problem and not trial.executed_precision for trial in trials)
+    tested = [trial for trial in trials if trial.precision != "bf16"]  # which an export does not run
+    assert tested
+    assert all("self-test failed" in trial.problem and not trial.executed_precision for trial in tested)
+    assert [trial.golden_dice for trial in trials if trial.precision == "bf16"] == [None]

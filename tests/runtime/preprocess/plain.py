@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -85,22 +86,33 @@ def placement_slowly(scan_px, spec):
     return scaled, tuple((grid - size) // 2 for grid, size in zip(spec.grid_px, scaled, strict=True))
 
 
+@cache
+def triangle(before, after):
+    """For each of `after` samples, the samples of `before` that it is made of, as {index: weight}.
+
+    The triangle is as wide as a sample of either side, the wider of them.
+    """
+    ratio = Fraction(before, after)
+    support = max(Fraction(1), ratio)
+    samples = []
+    for number in range(after):
+        centre = (number + Fraction(1, 2)) * ratio - Fraction(1, 2)
+        heights = {index: height for index in range(before) if (height := 1 - abs(index - centre) / support) > 0}
+        total = sum(heights.values())
+        samples.append({index: np.float32(float(height / total)) for index, height in heights.items()})
+    return samples
+
+
 def resample_slowly(line, size):
-    """One line of float32 by a triangle filter, as wide as a source or a target pixel, the wider of them."""
+    """One line of float32 values, from the lowest index up."""
     if len(line) == size:
         return line
-    ratio = Fraction(len(line), size)
-    support = max(Fraction(1), ratio)
     result = []
-    for target in range(size):
-        centre = (target + Fraction(1, 2)) * ratio - Fraction(1, 2)
-        heights = {source: height for source in range(len(line)) if (height := 1 - abs(source - centre) / support) > 0}
-        total = sum(heights.values())
-        products = [line[source] * np.float32(float(height / total)) for source, height in heights.items()]
-        value = products[0]
-        for product in products[1:]:
-            value = value + product
-        result.append(value)
+    for weights in triangle(len(line), size):
+        first, *others = (line[index] * weight for index, weight in weights.items())
+        for product in others:
+            first = first + product
+        result.append(first)
     return result
 
 

@@ -1,4 +1,4 @@
-"""Statistics against the plain reading of their definition, on scans stored in any way, and on the traps of real data."""
+"""Statistics against the plain reading of their definition, on any storage, and on the traps of real data."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_lgg_patients_with_a_bright_background(patient: str, real_data: Callable
     (files,) = (case for case in find_cases(real_data("kaggle_3m")) if patient in case.case_id)
     pre_contrast = read_case(files, with_truth=False).select(("t1",))[..., 0]
 
-    assert (pre_contrast > 50).mean() > 0.95
+    assert (pre_contrast > 50).mean() > 0.9
 
     statistics = channel_statistics(pre_contrast, replace(ABOVE_BORDER, clip_percentiles=EVERYTHING))
 
