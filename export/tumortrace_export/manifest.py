@@ -9,7 +9,7 @@ from typing import Any
 
 from tumortrace.checkpoint import Checkpoint
 from tumortrace_export.onnx_model import INPUT, OUTPUT
-from tumortrace_runtime.bundle import FORMAT, MANIFEST, SEAL, VERSION
+from tumortrace_runtime.bundle import FORMAT, MANIFEST, SEAL, VERSION, seal_of
 from tumortrace_runtime.files import canonical_json, sha256_bytes, sha256_file, write_bytes
 from tumortrace_runtime.settings import to_dict
 
@@ -57,4 +57,4 @@ def seal(folder: Path, manifest: Mapping[str, Any]) -> None:
     }
     content = canonical_json({**manifest, "files": files})
     write_bytes(folder / MANIFEST, content)
-    write_bytes(folder / SEAL, f"{sha256_bytes(content)}  {MANIFEST}\n".encode())
+    write_bytes(folder / SEAL, seal_of(sha256_bytes(content)))

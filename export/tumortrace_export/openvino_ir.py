@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import openvino
@@ -28,7 +29,7 @@ def write_ir(source: Path, path: Path) -> None:
 
 
 def _name_by_place(model: openvino.Model) -> None:
-    """Name the nodes that ONNX has no name for: OpenVINO numbers them by all that the process has made so far."""
+    """Rename what ONNX has no name for: OpenVINO calls it `Reshape_5407`, counting all nodes of the process so far."""
     for place, node in enumerate(model.get_ordered_ops()):
-        if node.get_friendly_name() == node.get_name():
+        if re.fullmatch(r"[A-Z][A-Za-z]*_\d+", node.get_friendly_name()):
             node.set_friendly_name(f"{node.get_type_name()}_at_{place}")

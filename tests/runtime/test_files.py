@@ -302,7 +302,7 @@ def test_a_relative_path_and_the_folder_at_hand(tmp_path: Path, monkeypatch: pyt
     write_bytes(Path("file"), b"1")
     with atomic_directory(Path("folder")):
         pass
-    with full_disk(), pytest.raises(OutputError, match="^file: cannot be written"):
+    with full_disk(), pytest.raises(OutputError, match=r"^file: cannot be written"):
         write_bytes(Path("file"), bytes(2 * DISK_BYTES))
 
     assert tree(tmp_path) == {"file": b"1", "folder": None}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tumortrace_runtime.errors import SpecError
@@ -50,9 +50,10 @@ OUTER = st.builds(
 )
 
 
-@given(settings=OUTER)
-def test_settings_survive_json(settings: Outer) -> None:
-    assert from_dict(Outer, json.loads(json.dumps(to_dict(settings)))) == settings
+@settings(max_examples=40)
+@given(given_settings=OUTER)
+def test_settings_survive_json(given_settings: Outer) -> None:
+    assert from_dict(Outer, json.loads(json.dumps(to_dict(given_settings)))) == given_settings
 
 
 @given(cls=st.sampled_from([Outer, Preprocessing, Postprocessing]), data=st.data())
@@ -62,10 +63,10 @@ def test_any_json_makes_settings_or_a_typed_error(cls: type[Any], data: st.DataO
     if isinstance(values, dict):
         values = {key: value for key, value in values.items() if key in cls.__annotations__}
     try:
-        settings = from_dict(cls, values)
+        made = from_dict(cls, values)
     except SpecError:
         return
-    assert from_dict(cls, json.loads(json.dumps(to_dict(settings), allow_nan=False))) == settings
+    assert from_dict(cls, json.loads(json.dumps(to_dict(made), allow_nan=False))) == made
 
 
 @pytest.mark.parametrize(

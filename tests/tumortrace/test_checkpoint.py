@@ -34,7 +34,9 @@ def checkpoint() -> Checkpoint:
     network = build_model(model)
     network(torch.randn(4, 3, 32, 32))  # so that the statistics of the batch norms are not those of a new network
     preprocessing = Preprocessing(channels=("flair",), grid_px=(64, 32), clip_percentiles=(1.0, 99.0))
-    return Checkpoint(model, preprocessing, Postprocessing(min_lesion_voxels=3), {"epoch": 4, "note": "ü"}, network.state_dict())
+    return Checkpoint(
+        model, preprocessing, Postprocessing(min_lesion_voxels=3), {"epoch": 4, "note": "ü"}, network.state_dict()
+    )
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_a_loss_in_a_file_takes_the_place_of_the_default() -> None:
 
 
 def test_a_configuration_goes_through_json_unchanged() -> None:
-    config = build_config({}, ["preprocessing.context=0", "loss={\"bce\": 1}", "precision=bf16"])
+    config = build_config({}, ["preprocessing.context=0", 'loss={"bce": 1}', "precision=bf16"])
     assert from_dict(TrainConfig, json.loads(json.dumps(to_dict(config)))) == config
     assert build_config(json.loads(json.dumps(to_dict(config)))) == config
 

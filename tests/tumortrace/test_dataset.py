@@ -110,7 +110,9 @@ def test_a_share_of_the_slices_shows_tumour(share: float, cases: list[TrainingCa
 
 def test_cases_are_drawn_evenly_however_many_slices_they_have(cases: list[TrainingCase]) -> None:
     short, long = cases[0], cases[1]
-    one = replace(short, grid_truth=short.grid_truth[:1], prepared=replace(short.prepared, planes=short.prepared.planes[:1]))
+    one = replace(
+        short, grid_truth=short.grid_truth[:1], prepared=replace(short.prepared, planes=short.prepared.planes[:1])
+    )
     inputs, _ = SliceSampler([one, long], context=0, tumour_share=0).batch(300, np.random.default_rng(0))
     same = (inputs[:, 0].numpy() == one.prepared.planes[0]).all(axis=(1, 2, 3))
     assert same.mean() == pytest.approx(0.5, abs=0.1)

@@ -125,9 +125,7 @@ def test_a_killed_run_goes_on_exactly(run: Run, whole: Path, tiny_data: Path, tm
     for which in ("best", "last"):
         assert weights(out, which) == weights(whole, which)
     assert (out / "last" / MOMENTS).read_bytes() == (whole / "last" / MOMENTS).read_bytes()
-    without_time = [
-        [{**row, "seconds": 0} for row in read_json(folder / "last" / HISTORY)] for folder in (out, whole)
-    ]
+    without_time = [[{**row, "seconds": 0} for row in read_json(folder / "last" / HISTORY)] for folder in (out, whole)]
     assert without_time[0] == without_time[1]
 
 

@@ -20,7 +20,9 @@ Train = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def train(tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Train:
+def train(
+    tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Train:
     """Runs the program `tumortrace train` with a small configuration; its exit code, stdout and stderr."""
     write_json(tmp_path / "small.json", SMALL)
 
@@ -124,7 +126,7 @@ def test_a_part_without_cases_is_refused(train: Train, edited_split: Any, tmp_pa
     [
         (("--set", "epoch=2"), "setting epoch does not exist"),
         (("--set", "model=unet-xxl"), "'unet-xxl'; one of unet-xs"),
-        (("--set", "preprocessing.grid_px=[64, 60]"), "grid_px"),
+        (("--set", "preprocessing.grid_px=[64, 72]"), "multiples of 16 wanted"),
         (("--set", 'preprocessing.channels=["flair", "t2"]'), "t2"),
         (("--fold", "7"), "There is no fold 7"),
         (("--config", "nowhere.json"), "nowhere.json: cannot be read"),

@@ -8,6 +8,7 @@ from tumortrace.phantom.fields import F32, Floats, Point, capsule, coverage, ell
 from tumortrace.phantom.tissues import Layer, Tissue
 
 SKULL_MM = 6.0
+_FACE_TOP_MM = 15.0
 
 
 def cerebrum(at: Point) -> F32:
@@ -60,7 +61,8 @@ def head_layers(at: Point, inside: F32, lumps: F32, *, fat_mm: float, edge_mm: f
     ]
     bone = coverage(inside + SKULL_MM * (1 - 0.45 * deep), edge_mm) * coverage(depth - 2, edge_mm)
     marrow = coverage(1.1 - np.abs(inside + 3.4), edge_mm) * ramp(z + 5, 8) * np.clip(0.6 + 0.4 * lumps, 0, 1)
-    layers += [(Tissue.BONE, bone), *_face((np.abs(x), y, z), lumps, edge_mm), (Tissue.MARROW, marrow * bone)]
+    face = _face((np.abs(x), y, z), lumps, edge_mm) if z.min() < _FACE_TOP_MM else []
+    layers += [(Tissue.BONE, bone), *face, (Tissue.MARROW, marrow * bone)]
     return [*layers, (Tissue.DURA, coverage(inside + 0.6, edge_mm)), (Tissue.CSF, coverage(inside - 0.6, edge_mm))]
 
 

@@ -111,6 +111,21 @@ def test_float_storage_comes_close_to_integers() -> None:
     np.testing.assert_allclose(of_floats, of_integers, rtol=1e-4)
 
 
+@pytest.mark.parametrize("span", [65535, 65536])
+def test_integers_are_their_own_levels_as_long_as_16_bits_can_count_them(span: int) -> None:
+    slices = np.random.default_rng(0).integers(-9, span - 9, (2, 10, 10), dtype=np.int32)
+    slices[0, 0, :2] = -9, span - 9
+
+    assert astuple(channel_statistics(slices, NOT_BORDER)) == tuple(map(float, statistics_slowly(slices, NOT_BORDER)))
+
+
+def test_the_border_is_four_pixels_wide() -> None:
+    edge = np.minimum(np.arange(20), np.arange(20)[::-1])
+    rings = np.minimum.outer(edge, edge)[None]  # of 76, 68, 60 and 52 pixels, and so on
+
+    assert channel_statistics(rings, NOT_BORDER).background == 1
+
+
 @pytest.mark.parametrize("background", [(0, 4), (57, 63), (97, 103)])
 def test_a_background_is_no_foreground_wherever_it_lies(background: tuple[int, int]) -> None:
     statistics = channel_statistics(head(background=background), replace(ABOVE_BORDER, clip_percentiles=EVERYTHING))

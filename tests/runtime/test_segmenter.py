@@ -1,0 +1,236 @@
+"""The whole way from a bundle and a scan to a result, through both engines, on a network whose masks are known.
+
+The bundle's network gives each pixel the logit 8 x (normalised FLAIR - 1.2), so a mask can be told from the scan alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tumortrace.phantom import generate_case
+from tumortrace_runtime import Segmenter
+from tumortrace_runtime.bundle import open_bundle
+from tumortrace_runtime.errors import BackendError, BundleError, ScanError
+from tumortrace_runtime.files import sha256_file
+from tumortrace_runtime.inference import tumour_logits
+from tumortrace_runtime.io.scan import Geometry, Scan
+from tumortrace_runtime.metrics import dice
+from tumortrace_runtime.preprocess import channel_statistics, normalise, preprocess
+
+ENGINES = ("openvino", "onnxruntime")
+EACH_ENGINE = pytest.mark.parametrize("engine", ENGINES)
+
+# The engines sum float32 products in another order: measured 0 on this network, 3e-5 on a trained one whose logits
+# reach 23. At INT8 one step of the last layer's scale is about 0.1; the engines may round a tie differently.
+LOGIT_TOLERANCE = {"fp32": 1e-4, "int8": 0.1}
+MASK_TOLERANCE = {"fp32": 1e-5, "int8": 1e-3}  # share of the voxels
+
+
+@cache
+def phantom() -> Scan:
+    """A phantom of 64 px and 8 slices with a lesion."""
+    scan = generate_case(3, 1, size_px=64)
+    assert scan.truth is not None
+    middle = int(scan.truth.sum(axis=(1, 2)).argmax())
+    kept = slice(middle - 4, middle + 4)
+    return dataclasses.replace(scan, voxels=scan.voxels[kept], truth=scan.truth[kept])
+
+
+@pytest.fixture(scope="module")
+def segmenters(tiny_bundle: Path) -> Iterator[dict[tuple[str, str], Segmenter]]:
+    opened = open_bundle(tiny_bundle)
+    made = {
+        (engine, precision): Segmenter(opened, backend=engine, precision=precision, threads=1)
+        for engine in ENGINES
+        for precision in ("fp32", "int8")
+    }
+    yield made
+    for segmenter in made.values():
+        segmenter.close()
+
+
+def expected_mask(segmenter: Segmenter, scan: Scan) -> np.ndarray:
+    flair = scan.select(("flair",))[..., 0]
+    return normalise(flair, channel_statistics(flair, segmenter.bundle.preprocessing)) > 1.2
+
+
+@EACH_ENGINE
+def test_fp32_gives_the_mask_that_the_network_means(engine: str, segmenters: dict) -> None:
+    segmenter = segmenters[engine, "fp32"]
+
+    mask = segmenter.segment(phantom()).mask
+
+    assert mask.dtype == np.uint8
+    assert 100 < mask.sum() < mask.size // 4
+    np.testing.assert_array_equal(mask, expected_mask(segmenter, phantom()))
+
+
+@EACH_ENGINE
+def test_int8_comes_close_to_it(engine: str, segmenters: dict) -> None:
+    mask = segmenters[engine, "int8"].segment(phantom()).mask
+
+    assert dice(mask, expected_mask(segmenters[engine, "int8"], phantom())) > 0.95
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_both_engines_agree(precision: str, segmenters: dict) -> None:
+    one, other = (segmenters[engine, precision] for engine in ENGINES)
+    prepared = preprocess(phantom().voxels, one.bundle.preprocessing)
+
+    logits = [tumour_logits(each.backend.run, prepared, 1, 1) for each in (one, other)]
+
+    np.testing.assert_allclose(*logits, atol=LOGIT_TOLERANCE[precision], rtol=0)
+    differing = (one.segment(phantom()).mask != other.segment(phantom()).mask).mean()
+    assert differing <= MASK_TOLERANCE[precision]
+
+
+@EACH_ENGINE
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_result_says_what_ran(engine: str, precision: str, segmenters: dict, tiny_bundle: Path) -> None:
+    segmenter = segmenters[engine, precision]
+
+    result = segmenter.segment(phantom())
+
+    assert result.status == "ok"
+    assert result.backend.split()[0] == engine
+    assert result.backend.split()[1][0].isdigit()
+    assert result.device == {"openvino": "CPU", "onnxruntime": "CPUExecutionProvider"}[engine]
+    assert (result.precision, result.executed_precision) == (precision, precision)
+    assert max(result.layer_precisions, key=result.layer_precisions.__getitem__) == precision
+    assert result.bundle_sha256 == sha256_file(tiny_bundle / "manifest.json")
+    assert result.model_sha256 == sha256_file(segmenter.bundle.artefact(engine, precision))
+    stages = ("preprocess", "infer", "postprocess")
+    assert set(result.timings_ms) == {*stages, "total"}
+    assert min(result.timings_ms.values()) > 0
+    assert sum(result.timings_ms[stage] for stage in stages) <= result.timings_ms["total"]
+
+
+def test_lesions_are_measured_in_the_scans_own_spacing(segmenters: dict) -> None:
+    scan = dataclasses.replace(phantom(), geometry=Geometry((2.0, 5.0, 0.1)))
+
+    result = segmenters["onnxruntime", "fp32"].segment(scan)
+
+    assert result.warnings == []
+    assert sum(lesion.voxels for lesion in result.lesions) == result.mask.sum()
+    assert result.lesions[0].volume_ml == pytest.approx(result.lesions[0].voxels / 1000)
+
+
+def test_a_result_goes_into_json(segmenters: dict) -> None:
+    result = segmenters["onnxruntime", "fp32"].segment(phantom().voxels)
+
+    values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+
+    assert set(values) == {field.name for field in dataclasses.fields(result)} - {"mask"}
+    assert len(values["lesions"]) == len(result.lesions) > 0
+    assert values["lesions"][0]["voxels"] == result.lesions[0].voxels
+    assert [warning["code"] for warning in values["warnings"]] == ["unknown-spacing"]
+
+
+def test_a_replaced_sequence_is_a_warning(segmenters: dict) -> None:
+    voxels = phantom().voxels.copy()
+    voxels[..., 2] = voxels[..., 1]
+
+    result = segmenters["onnxruntime", "fp32"].segment(dataclasses.replace(phantom(), voxels=voxels))
+
+    (warning,) = result.warnings
+    assert warning.code == "replaced-sequence"
+    assert warning.message == "t1ce holds a copy of the FLAIR; it was treated as missing."
+
+
+def test_channels_are_picked_by_name(segmenters: dict) -> None:
+    scan = phantom()
+    noise = np.random.default_rng(0).integers(0, 255, scan.voxels.shape[:3], dtype=np.uint8)
+    shuffled = dataclasses.replace(
+        scan,
+        channels=("t1ce", "t2", "flair", "t1"),
+        voxels=np.stack([scan.voxels[..., 2], noise, scan.voxels[..., 1], scan.voxels[..., 0]], axis=-1),
+    )
+    segmenter = segmenters["openvino", "int8"]
+
+    np.testing.assert_array_equal(segmenter.segment(shuffled).mask, segmenter.segment(scan.voxels).mask)
+
+
+def test_the_scans_grid_may_be_smaller_than_the_networks(segmenters: dict) -> None:
+    scan = dataclasses.replace(phantom(), voxels=phantom().voxels[:, 3:60, 5:], truth=None)
+    segmenter = segmenters["onnxruntime", "fp32"]
+
+    mask = segmenter.segment(scan).mask
+
+    assert mask.shape == (8, 57, 59)
+    np.testing.assert_array_equal(mask, expected_mask(segmenter, scan))
+
+
+def test_segmenting_again_gives_the_same(segmenters: dict) -> None:
+    segmenter = segmenters["openvino", "int8"]
+    first = segmenter.segment(phantom()).mask
+    kept = first.copy()
+
+    segmenter.segment(phantom().voxels[::-1])
+
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(segmenter.segment(phantom()).mask, kept)
+
+
+def test_a_missing_channel_is_refused(segmenters: dict) -> None:
+    scan = dataclasses.replace(phantom(), channels=("t1", "flair"), voxels=phantom().voxels[..., :2])
+
+    with pytest.raises(ScanError, match="has channels t1, flair; t1ce wanted too"):
+        segmenters["openvino", "fp32"].segment(scan)
+
+
+@pytest.mark.parametrize(
+    ("voxels", "told"),
+    [
+        (np.zeros((4, 64, 64, 2), np.uint8), "3: t1, flair, t1ce"),
+        (np.zeros((4, 65, 64, 3), np.uint8), "slices of 65x64 px; this model takes at most 64x64 px"),
+        (np.full((4, 64, 64, 3), np.nan), "NaN"),
+        (np.zeros((4, 64, 64, 3), np.uint8), "channel flair: no foreground"),
+    ],
+)
+def test_voxels_that_do_not_fit_are_refused(voxels: np.ndarray, told: str, segmenters: dict) -> None:
+    with pytest.raises(ScanError, match=told):
+        segmenters["openvino", "fp32"].segment(voxels)
+
+
+def test_what_is_not_to_be_had_is_refused(tiny_bundle: Path) -> None:
+    with pytest.raises(BackendError, match="nothing for onnxruntime at bf16"):
+        Segmenter(tiny_bundle, backend="onnxruntime", precision="bf16")
+    with pytest.raises(BackendError, match="nothing for tensorrt at int8"):
+        Segmenter(tiny_bundle, backend="tensorrt")
+    with pytest.raises(BackendError, match="no device 'AUTO'"):
+        Segmenter(tiny_bundle, backend="openvino", device="AUTO")
+
+
+def test_a_precision_that_was_not_exported_is_refused(tiny_bundle: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+    without = {name: entry for name, entry in bundle.manifest["files"].items() if name != "model.int8.onnx"}
+    bundle = dataclasses.replace(bundle, manifest={**bundle.manifest, "files": without})
+
+    with pytest.raises(BackendError, match="nothing for onnxruntime at int8; it has onnxruntime at fp32"):
+        Segmenter(bundle, backend="onnxruntime", precision="int8")
+
+
+def test_a_damaged_bundle_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny.bundle"))
+    (damaged / "model.onnx").write_bytes(b"")
+
+    with pytest.raises(BundleError, match=r"model\.onnx"):
+        Segmenter(str(damaged))
+
+
+@EACH_ENGINE
+def test_a_closed_segmenter_runs_no_more(engine: str, tiny_bundle: Path) -> None:
+    with Segmenter(tiny_bundle, backend=engine, precision="fp32") as segmenter:
+        segmenter.segment(phantom())
+    segmenter.close()
+
+    with pytest.raises(BackendError, match="closed"):
+        segmenter.segment(phantom())
