@@ -40,10 +40,7 @@ def prepare_case(scan: Scan, spec: Preprocessing) -> TrainingCase:
     """
     if scan.truth is None:
         raise ScanError(f"{scan.files.folder}: has no mask; training and validation need one.")
-    try:
-        prepared = preprocess(scan.select(spec.channels), spec)
-    except ScanError as problem:
-        raise ScanError(f"{scan.case_id}: {problem}") from problem
+    prepared = preprocess(scan, spec)
     truth = (scan.truth > 0).astype(np.uint8)
     grid_truth = to_grid(truth.astype(np.float32), prepared.placement, 0.0) > 0.5
     return TrainingCase(scan.case_id, prepared, truth, grid_truth.astype(np.uint8))

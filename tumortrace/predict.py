@@ -36,7 +36,4 @@ class CheckpointPredictor:
 
     def __call__(self, scan: Scan) -> npt.NDArray[np.uint8]:
         """The mask of a scan, (slices, rows, columns) 0 or 1, on its own grid."""
-        preprocessing = self.checkpoint.preprocessing
-        return predict_mask(
-            self.run, scan.select(preprocessing.channels), preprocessing, self.checkpoint.postprocessing
-        )
+        return predict_mask(self.run, scan, self.checkpoint.preprocessing, self.checkpoint.postprocessing)

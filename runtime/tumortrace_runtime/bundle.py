@@ -105,6 +105,7 @@ def open_bundle(path: Path) -> Bundle:
         _check_files(path, manifest["files"])
         preprocessing = from_dict(Preprocessing, manifest["input"]["preprocessing"])
         postprocessing = from_dict(Postprocessing, manifest["output"]["postprocessing"])
+        _check_shape(path, manifest["input"]["shape"], preprocessing)
         str(manifest["name"])
     except (KeyError, TypeError, AttributeError) as problem:
         raise BundleError(f"{path / MANIFEST}: a field is missing or of the wrong kind ({problem}).") from problem
@@ -118,6 +119,12 @@ def open_bundle(path: Path) -> Bundle:
 def seal_of(sha256: str) -> bytes:
     """What stands in the seal of a manifest with this hash: a line as `sha256sum` writes it."""
     return f"{sha256}  {MANIFEST}\n".encode()
+
+
+def _check_shape(path: Path, shape: list[Any], preprocessing: Preprocessing) -> None:
+    wanted = ["batch", preprocessing.in_channels, *preprocessing.grid_px]
+    if shape != wanted:
+        raise BundleError(f"{path / MANIFEST}: the network takes {shape}, but its preprocessing gives {wanted}.")
 
 
 def _check_seal(path: Path) -> str:

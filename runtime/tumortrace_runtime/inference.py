@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.postprocess import Postprocessing, segment_logits
 from tumortrace_runtime.preprocess import Prepared, Preprocessing, from_grid, network_batch, preprocess
 
@@ -38,15 +39,15 @@ def tumour_logits(run: Run, prepared: Prepared, context: int, batch_size: int) -
 
 def predict_mask(
     run: Run,
-    voxels: npt.NDArray[np.generic],
+    scan: Scan | npt.NDArray[np.generic],
     preprocessing: Preprocessing,
     postprocessing: Postprocessing,
     batch_size: int = 8,
 ) -> npt.NDArray[np.uint8]:
-    """The mask of a scan, (slices, rows, columns) 0 or 1, from voxels (slices, rows, columns, channels).
+    """The mask of a scan, or of voxels (slices, rows, columns, channels): (slices, rows, columns) 0 or 1.
 
     Raises:
-        ScanError: the voxels are not what the preprocessing asks for.
+        ScanError: the scan is not what the preprocessing asks for.
     """
-    prepared = preprocess(voxels, preprocessing)
+    prepared = preprocess(scan, preprocessing)
     return segment_logits(tumour_logits(run, prepared, preprocessing.context, batch_size), postprocessing)

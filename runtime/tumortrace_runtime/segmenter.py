@@ -120,11 +120,11 @@ class Segmenter:
             ScanError: a channel is missing, or the voxels are not what the bundle's input contract asks for.
         """
         spec = self.bundle.preprocessing
-        voxels, spacing_mm = (scan, None) if not isinstance(scan, Scan) else self._open(scan)
+        spacing_mm = scan.geometry.spacing_mm if isinstance(scan, Scan) else None
         timings_ms: dict[str, float] = {}
         with _timed(timings_ms, "total"):
             with _timed(timings_ms, "preprocess"):
-                prepared = preprocess(voxels, spec)
+                prepared = preprocess(scan, spec)
             with _timed(timings_ms, "infer"):
                 logits = tumour_logits(self.backend.run, prepared, spec.context, BATCH_SIZE)
             with _timed(timings_ms, "postprocess"):
@@ -155,9 +155,6 @@ class Segmenter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _open(self, scan: Scan) -> tuple[npt.NDArray[np.generic], tuple[float, float, float] | None]:
-        return scan.select(self.bundle.preprocessing.channels), scan.geometry.spacing_mm
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.preprocess.grid import Placement, place, to_grid
 from tumortrace_runtime.preprocess.spec import Preprocessing
 from tumortrace_runtime.preprocess.statistics import channel_statistics, normalise
@@ -30,19 +31,33 @@ class Prepared:
     replaced: tuple[str, ...]
 
 
-def preprocess(voxels: npt.NDArray[np.generic], spec: Preprocessing) -> Prepared:
+def preprocess(scan: Scan | npt.NDArray[np.generic], spec: Preprocessing) -> Prepared:
     """Normalise every channel of a scan and bring it onto the network's grid.
 
     Args:
-        voxels: (slices, rows, columns, channels), any real dtype, finite, the channels in the order of `spec.channels`.
+        scan: a scan, whose channels are picked by name, or voxels (slices, rows, columns, channels), any real dtype,
+            finite, the channels in the order of `spec.channels`.
         spec: the model's preprocessing.
 
     Raises:
-        ScanError: the shape, the dtype or a value is not as wanted, or a channel holds nothing to normalise by.
+        ScanError: a channel is missing, the shape, the dtype or a value is not as wanted, or a channel holds nothing to
+            normalise by.
     """
+    if not isinstance(scan, Scan):
+        return _prepare(scan, spec)
+    voxels = scan.select(spec.channels)
+    try:
+        return _prepare(voxels, spec, scan.replaced)
+    except ScanError as problem:
+        raise ScanError(f"{scan.files.folder}: {problem}") from problem
+
+
+def _prepare(voxels: npt.NDArray[np.generic], spec: Preprocessing, known: tuple[str, ...] = ()) -> Prepared:
+    """What `preprocess` gives of voxels; `known` are channels that their reader found replaced."""
     _check(voxels, spec)
     placement = place((voxels.shape[1], voxels.shape[2]), spec)
-    replaced = replaced_channels(voxels, spec.channels)
+    found = {*known, *replaced_channels(voxels, spec.channels)}
+    replaced = tuple(name for name in spec.channels if name in found)
     planes = np.zeros((len(voxels), len(spec.channels), *spec.grid_px), np.float32)
     for number, name in enumerate(spec.channels):
         if name not in replaced:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.io.scan import CaseFiles, Geometry, Scan
 from tumortrace_runtime.preprocess import (
     Preprocessing,
     from_grid,
@@ -122,6 +124,24 @@ def test_without_flair_nothing_counts_as_replaced() -> None:
 
     assert prepared.replaced == ()
     assert prepared.planes.any(axis=(0, 2, 3)).all()
+
+
+def test_what_the_reader_found_replaced_stays_so_without_flair() -> None:
+    files = CaseFiles("case", "patient", "", "lgg", Path("folder/case"), ())
+    whole = Scan(files, SEQUENCES, scan(), Geometry(), replaced=("t1",))
+
+    prepared = preprocess(whole, replace(SPEC, channels=("t1ce", "t1")))
+
+    assert prepared.replaced == ("t1",)
+    assert prepared.planes[:, 0].any()
+    assert not prepared.planes[:, 1].any()
+
+
+def test_a_scan_is_named_in_what_is_said_of_it() -> None:
+    files = CaseFiles("case", "patient", "", "lgg", Path("folder/case"), ())
+
+    with pytest.raises(ScanError, match=r"^folder/case: channel t1: "):
+        preprocess(Scan(files, SEQUENCES, np.zeros_like(scan()) + np.arange(3, dtype=np.uint8), Geometry()), SPEC)
 
 
 @pytest.mark.parametrize("dtype", ["u1", ">i2", "<i2", ">u2", "<i4", "<u8", "<f2", ">f4", "<f4", ">f8", "<f8"])
