@@ -18,9 +18,8 @@ def network_runner(network: nn.Module, *, bf16: bool = False) -> Run:
 
     @torch.inference_mode()
     def run(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        inputs = torch.from_numpy(batch).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits: Tensor = network(inputs)
+            logits: Tensor = network(torch.from_numpy(batch))
         array: npt.NDArray[np.float32] = logits.float().contiguous().numpy()
         return array
 

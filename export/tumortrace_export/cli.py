@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -57,8 +56,6 @@ def command(
     Calibrates on the split's training cases, scores every artefact on its validation cases, and writes nothing where
     one lost more than --max-drop (exit code 3).
     """
-    # Threads that spin after PyTorch's turn would slow the engine whose turn is next.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from tumortrace.checkpoint import load_checkpoint
     from tumortrace.index import load_index
     from tumortrace.split import load_split

@@ -12,7 +12,8 @@ from typing import Any
 from tumortrace.checkpoint import Checkpoint
 from tumortrace.dataset import TrainingCase, prepare_case
 from tumortrace.index import Index, open_case
-from tumortrace.predict import CheckpointPredictor
+from tumortrace.model import channels_last
+from tumortrace.predict import network_runner
 from tumortrace.split import Split
 from tumortrace_export import calibration
 from tumortrace_export.assess import Accuracy, CaseOutput, compare, run_cases, time_slices
@@ -28,7 +29,8 @@ from tumortrace_runtime.errors import AccuracyError, DatasetError
 from tumortrace_runtime.files import atomic_directory, canonical_json, sha256_bytes
 from tumortrace_runtime.machine import inspect_machine
 
-PYTORCH = "PyTorch eager fp32"
+PYTORCH = "PyTorch fp32"
+PYTORCH_NHWC = "PyTorch-NHWC fp32"
 FP32_LOGIT_TOLERANCE = 1e-2
 BACKEND_OF_FORMAT = {"onnx": "onnxruntime", "openvino": "openvino"}
 
@@ -68,7 +70,7 @@ class Row:
         layer_precisions: how many layers ran in which precision.
         accuracy: on the validation cases.
         timing: per slice, batch 1.
-        speedup: times as fast as PyTorch, by medians of the same run.
+        speedup: times as fast as PyTorch eager in its default memory order, by medians of the same run.
     """
 
     backend: str
@@ -163,7 +165,11 @@ def _measure(
             )
             for (backend, precision), file in _artefacts(folder, settings)
         }
-        runs = {PYTORCH: CheckpointPredictor(checkpoint).run, **{name: item.run for name, item in backends.items()}}
+        runs = {
+            PYTORCH: network_runner(checkpoint.network()),
+            PYTORCH_NHWC: network_runner(channels_last(checkpoint.network())),
+            **{name: backend.run for name, backend in backends.items()},
+        }
         reference: dict[str, CaseOutput] = {}
         accuracies: dict[str, Accuracy] = {}
         for name, run in runs.items():
@@ -202,9 +208,9 @@ def _gate(name: str, accuracy: Accuracy, max_drop: float) -> None:
 
 
 def _row(name: str, backend: Backend | None, folder: Path, accuracy: Accuracy, timing: Timing, speedup: float) -> Row:
-    if backend is None:
-        return Row("PyTorch eager", "fp32", "", 0, "fp32", {}, accuracy, timing, speedup)
     engine, precision = name.split()
+    if backend is None:
+        return Row(engine, precision, "", 0, precision, {}, accuracy, timing, speedup)
     file = ARTEFACTS[(engine, precision)]
     size = sum((folder / part).stat().st_size for part in model_files(file))
     executed, layers = backend.executed_precision, dict(backend.layer_precisions)

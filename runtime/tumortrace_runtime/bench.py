@@ -36,7 +36,9 @@ def measure_interleaved(
 ) -> dict[str, Timing]:
     """Time every candidate `repeats` times, in turn (A B C, A B C, …).
 
-    What slows the machine for a while then slows all alike, and ratios between candidates stay fair.
+    What slows the machine for a while then slows all alike, and ratios between candidates stay fair. A turn is two
+    calls, and only the second counts: engines leave threads behind that spin for some milliseconds (ONNX Runtime's more
+    than doubled the time of OpenVINO's next call), and the caches full of their own data.
 
     Args:
         candidates: name to what is timed; results are thrown away.
@@ -55,6 +57,7 @@ def measure_interleaved(
     elapsed_ms: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, call in candidates.items():
+            call()
             elapsed_ms[name].append(_elapsed_ms(call))
     return {name: summarise_times(times) for name, times in elapsed_ms.items()}
 

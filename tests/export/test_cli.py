@@ -41,7 +41,7 @@ def test_json_is_all_that_stands_on_stdout(by_program: Any) -> None:
     result = json.loads(by_program.stdout)
     assert result["bundle"] == str(by_program.bundle)
     manifest = open_bundle(by_program.bundle).manifest
-    assert len(result["artefacts"]) == 7
+    assert len(result["artefacts"]) == 8
     for printed, stored in zip(result["artefacts"], manifest["artefacts"], strict=True):
         assert printed["accuracy"] == stored["accuracy"]
         assert printed["file"] == stored["path"]
@@ -58,10 +58,14 @@ def test_one_format_without_int8_and_a_table_of_it(
     headings, rule, *lines = said.splitlines()
     assert " ".join(headings.split()) == "engine precision ran in MB Dice worst drop flipped ppm ms/slice speed-up"
     assert set(rule) == {"-", " "}
-    assert [line.split()[:2] for line in lines[1:3]] == [["openvino", "fp32"], ["openvino", "fp16"]]
-    assert lines[0].startswith("PyTorch eager  fp32")
-    assert lines[1].split()[3:7] == ["1.6", *lines[0].split()[-6:-4], "+0.0000"]
-    assert lines[4:] == [str(out), f"tumortrace doctor {out}", f"tumortrace segment {out} SCAN -o OUT"]
+    assert [line.split()[:2] for line in lines[:4]] == [
+        ["PyTorch", "fp32"],
+        ["PyTorch-NHWC", "fp32"],
+        ["openvino", "fp32"],
+        ["openvino", "fp16"],
+    ]
+    assert lines[2].split()[3:7] == ["1.6", *lines[0].split()[-6:-4], "+0.0000"]
+    assert lines[5:] == [str(out), f"tumortrace doctor {out}", f"tumortrace segment {out} SCAN -o OUT"]
     assert progress.splitlines()[:2] == ["reading 2 validation cases", "writing ONNX fp32"]
 
     manifest = open_bundle(out).manifest

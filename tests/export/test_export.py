@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from tumortrace.checkpoint import Checkpoint
 from tumortrace.index import Index, open_case
 from tumortrace.predict import CheckpointPredictor
 from tumortrace.split import Split
-from tumortrace_export.export import PYTORCH, Row, Settings, export
+from tumortrace_export.export import PYTORCH, PYTORCH_NHWC, Row, Settings, export
 from tumortrace_runtime.bundle import MANIFEST, SEAL, Bundle, open_bundle
 from tumortrace_runtime.errors import DatasetError, OutputError, SpecError
 from tumortrace_runtime.files import canonical_json, read_json, sha256_bytes, sha256_file
@@ -114,8 +115,20 @@ def test_the_manifest_says_where_it_comes_from(
     assert set(manifest["tools"]) == {"tumortrace", "torch", "onnx", "onnxruntime", "openvino", "numpy"}
 
 
+def test_the_readme_specifies_every_field(bundle: Bundle) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "export" / "README.md").read_text()
+    manifest = bundle.manifest
+    measured = manifest["measurements"]
+    parts = [manifest, manifest["input"], manifest["output"], manifest["calibration"], manifest["validation"], measured]
+    parts += [manifest["input"]["preprocessing"], manifest["output"]["postprocessing"], manifest["model"]]
+    parts += [manifest["artefacts"][0], manifest["artefacts"][0]["accuracy"], measured["cpu"]]
+    parts += [next(iter(measured["ms_per_slice"].values())), next(iter(manifest["files"].values())), manifest["tools"]]
+    named = set(re.findall(r"[a-z0-9_]+", readme))
+    assert [key for part in parts for key in part if key not in named] == []
+
+
 def test_every_artefact_is_measured(bundle: Bundle, rows: list[Row], checkpoint: Checkpoint) -> None:
-    reference, *artefacts = bundle.manifest["artefacts"]
+    reference, _, *artefacts = bundle.manifest["artefacts"]
     assert {(item["backend"], item["precision"]): item["path"] for item in artefacts} == MODELS
     scores = list(checkpoint.training["validation_dice"].values())
     assert (reference["path"], reference["size_bytes"]) == ("", 0)
@@ -138,7 +151,7 @@ def test_every_artefact_is_measured(bundle: Bundle, rows: list[Row], checkpoint:
 
 def test_speed_is_measured_beside_pytorch(bundle: Bundle, rows: list[Row]) -> None:
     measured = bundle.manifest["measurements"]
-    names = {PYTORCH, *(f"{backend} {precision}" for backend, precision in MODELS)}
+    names = {PYTORCH, PYTORCH_NHWC, *(f"{backend} {precision}" for backend, precision in MODELS)}
     assert set(measured["ms_per_slice"]) == set(measured["speedup_over_pytorch"]) == names
     reference = measured["ms_per_slice"][PYTORCH]["median_ms"]
     for name, timing in measured["ms_per_slice"].items():

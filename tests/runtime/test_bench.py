@@ -12,7 +12,7 @@ def test_candidates_take_turns_after_the_warmup():
     calls = []
     timings = measure_interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3, warmup=2)
 
-    assert calls == ["a", "b"] * 5
+    assert calls == ["a", "b"] * 2 + ["a", "a", "b", "b"] * 3
     assert {name: timing.repeats for name, timing in timings.items()} == {"a": 3, "b": 3}
     assert all(0 <= t.min_ms <= t.median_ms <= t.p90_ms for t in timings.values())
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tumortrace
 from tumortrace.config import TrainConfig, build_config
 from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.settings import from_dict, to_dict
@@ -90,3 +93,17 @@ def test_an_unknown_key_in_a_file_is_refused() -> None:
 def test_a_file_that_is_no_object_is_refused() -> None:
     with pytest.raises(SpecError, match="a JSON object wanted"):
         build_config([1, 2])  # type: ignore[arg-type]
+
+
+def test_the_readme_has_every_key_with_its_default() -> None:
+    readme = (Path(tumortrace.__file__).parent / "README.md").read_text()
+    rows = re.findall(r"^\| `([a-z_.]+)` \| `([^`]+)` \|", readme, re.MULTILINE)
+    assert {key: json.loads(default) for key, default in rows} == flat(to_dict(TrainConfig()))
+    assert len(rows) == len(flat(to_dict(TrainConfig())))
+
+
+def flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings by their dotted keys, as `--set` takes them."""
+    nested = {"preprocessing", "postprocessing", "augmentation"}
+    inner = {f"{key}.{name}": value for key in nested for name, value in settings[key].items()}
+    return inner | {key: value for key, value in settings.items() if key not in nested}

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,29 +10,39 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+import tumortrace
 from tumortrace.model import FAMILY, ModelConfig, build_model, family_config
 from tumortrace_runtime.errors import SpecError
 
 COMPACT = ("unet-xs", "unet-s", "unet-m")
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters", "gmac"),
-    [
-        ("unet-xs", 389_392, 0.419),
-        ("unet-s", 1_421_316, 1.497),
-        ("unet-m", 5_656_580, 5.612),
-        ("unet-l", 7_764_769, 12.184),
-    ],
-)
-def test_size_and_work_per_slice(name: str, parameters: int, gmac: float) -> None:
-    """As in the table of the README: three sequences, three slices, 256 px."""
-    network = build_model(family_config(name, in_channels=9)).to("meta")
+ROW = re.compile(r"^\| `(unet-\w+)` \| ([\d,]+) \| ([\d.]+) \| ([\d, ]+) \|", re.MULTILINE)
+TABLE = ROW.findall((Path(tumortrace.__file__).parent / "README.md").read_text())
+
+
+def test_the_readme_has_the_whole_family() -> None:
+    assert [name for name, *_ in TABLE] == list(FAMILY)
+
+
+@pytest.mark.parametrize(("name", "parameters", "gmac", "widths"), TABLE, ids=FAMILY)
+def test_size_and_work_per_slice_are_as_the_readme_says(name: str, parameters: str, gmac: str, widths: str) -> None:
+    config = family_config(name, in_channels=9)
+    network = build_model(config).to("meta")
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 9, 256, 256, device="meta"))
 
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
-    assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, abs=5e-4)  # a multiply and an add are two
+    assert f"{sum(parameter.numel() for parameter in network.parameters()):,}" == parameters
+    assert f"{counter.get_total_flops() / 2e9:.3f}" == gmac  # a multiply and an add are two operations
+    assert ", ".join(map(str, config.widths)) == widths
+
+
+def test_the_small_network_meets_its_budget_and_the_reference_its_paper() -> None:
+    sizes = {name: int(parameters.replace(",", "")) for name, parameters, _, _ in TABLE}
+    work = {name: float(gmac) for name, _, gmac, _ in TABLE}
+    assert sizes["unet-s"] == pytest.approx(1.4e6, rel=0.05)
+    assert 1.4 <= work["unet-s"] <= 1.5
+    assert sizes["unet-l"] == pytest.approx(7.76e6, rel=0.001)
 
 
 @pytest.mark.parametrize("name", FAMILY)

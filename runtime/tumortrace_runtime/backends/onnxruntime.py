@@ -115,6 +115,8 @@ def _options(threads: int | None, trace_folder: Path) -> Any:
     options.log_severity_level = _FATAL_ONLY  # errors come as exceptions
     options.enable_profiling = True
     options.profile_file_prefix = str(trace_folder / "trace")
+    # Threads that spin between runs save nothing here, and slow whatever works meanwhile to half its speed.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     return options
