@@ -3,9 +3,11 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import os
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,22 @@ def _unpack(script: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         subprocess.run([sys.executable, script, target], check=True, stdout=subprocess.DEVNULL)
     return target
+
+
+@pytest.fixture
+def files_of_at_most() -> Callable[[int], AbstractContextManager[None]]:
+    """A context in which writing more than so many bytes to a file fails, as it does on a full disk."""
+
+    @contextmanager
+    def limited(size_bytes: int) -> Iterator[None]:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,10 @@ from tumortrace_runtime.inference import Run, tumour_logits
 from tumortrace_runtime.metrics import dice
 from tumortrace_runtime.postprocess import Postprocessing, segment_logits
 from tumortrace_runtime.preprocess import network_batch
+from tumortrace_runtime.segmenter import BATCH_SIZE
 
 REPEATS = 30
 WARMUP = 5
-BATCH_SIZE = 1
 
 Floats = npt.NDArray[np.float32]
 
@@ -87,8 +87,13 @@ def compare(outputs: Mapping[str, CaseOutput], reference: Mapping[str, CaseOutpu
 
 
 def time_slices(runs: Mapping[str, Run], case: TrainingCase, context: int) -> dict[str, Timing]:
-    """Milliseconds per slice of each engine, in turn, on the middle slice of a case."""
-    middle = len(case.truth) // 2
-    batch = network_batch(case.prepared.planes, middle, middle + 1, context)
+    """Milliseconds per slice of each engine, in turn, on a batch from the middle of a case."""
+    first = max(0, (len(case.truth) - BATCH_SIZE) // 2)
+    batch = network_batch(case.prepared.planes, first, min(first + BATCH_SIZE, len(case.truth)), context)
     candidates: dict[str, Any] = {name: lambda run=run: run(batch) for name, run in runs.items()}
-    return measure_interleaved(candidates, repeats=REPEATS, warmup=WARMUP)
+    timings = measure_interleaved(candidates, repeats=REPEATS, warmup=WARMUP)
+    return {name: _per_slice(timing, len(batch)) for name, timing in timings.items()}
+
+
+def _per_slice(timing: Timing, slices: int) -> Timing:
+    return Timing(timing.median_ms / slices, timing.p90_ms / slices, timing.min_ms / slices, timing.repeats)

@@ -69,7 +69,7 @@ class Row:
         executed_precision: what most layers really ran in.
         layer_precisions: how many layers ran in which precision.
         accuracy: on the validation cases.
-        timing: per slice, batch 1.
+        timing: per slice, in batches of the size that the runtime uses.
         speedup: times as fast as PyTorch eager in its default memory order, by medians of the same run.
     """
 

@@ -10,7 +10,7 @@ from tumortrace.checkpoint import Checkpoint
 from tumortrace.dataset import TrainingCase
 from tumortrace.index import Index, open_case
 from tumortrace.predict import CheckpointPredictor, network_runner
-from tumortrace_export.assess import REPEATS, CaseOutput, compare, run_cases, time_slices
+from tumortrace_export.assess import BATCH_SIZE, REPEATS, CaseOutput, compare, run_cases, time_slices
 
 
 def output(dice: float, mask: list[int], logits: list[float]) -> CaseOutput:
@@ -51,7 +51,7 @@ def test_cases_are_run_as_a_user_runs_them(
         assert found.logits.shape == found.mask.shape
 
 
-def test_engines_are_timed_on_the_same_slice(
+def test_engines_are_timed_on_the_same_slices(
     checkpoint: Checkpoint, prepared: Callable[[str], list[TrainingCase]]
 ) -> None:
     seen: list[tuple[str, npt.NDArray[np.float32]]] = []
@@ -67,6 +67,6 @@ def test_engines_are_timed_on_the_same_slice(
 
     assert [timing.repeats for timing in timings.values()] == [REPEATS, REPEATS]
     assert [name for name, _ in seen[:4]] == ["one", "two", "one", "two"]
-    assert {batch.shape for _, batch in seen} == {(1, 9, 64, 64)}
+    assert {batch.shape for _, batch in seen} == {(BATCH_SIZE, 9, 64, 64)}
     assert all(np.array_equal(batch, seen[0][1]) for _, batch in seen)
     assert time_slices({"torch": network_runner(checkpoint.network())}, prepared("val")[0], 1)["torch"].min_ms > 0

@@ -225,3 +225,11 @@ def test_an_existing_bundle_is_left_alone(bundle: Bundle, checkpoint: Checkpoint
         export(checkpoint, index, split, bundle.path, QUICK)
     assert sha256_file(bundle.path / MANIFEST) == before
     assert read_json(bundle.path / MANIFEST)["name"] == "tiny"
+
+
+def test_a_full_disk_leaves_nothing(
+    checkpoint: Checkpoint, index: Index, split: Split, tmp_path: Path, files_of_at_most: Any
+) -> None:
+    with files_of_at_most(100_000), pytest.raises(OutputError, match=r"tiny\.bundle: cannot be written"):
+        export(checkpoint, index, split, tmp_path / "tiny.bundle", QUICK)
+    assert list(tmp_path.iterdir()) == []

@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import ast
 import json
-import resource
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,24 +165,13 @@ def test_weights_of_another_network_are_refused(tiny_checkpoint: Path) -> None:
         replace(checkpoint, model=family_config("unet-s", in_channels=9)).network()
 
 
-def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, checkpoint: Checkpoint) -> None:
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, checkpoint: Checkpoint, files_of_at_most: Any) -> None:
     path = tmp_path / "checkpoint"
     save_checkpoint(path, checkpoint)
     with files_of_at_most(100_000), pytest.raises(OutputError, match="checkpoint: cannot be written"):
         save_checkpoint(path, replace(checkpoint, training={"epoch": 5}))
     assert load_checkpoint(path).training["epoch"] == 4
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint"]
-
-
-@contextmanager
-def files_of_at_most(size_bytes: int) -> Iterator[None]:
-    """Writing more to a file fails, as it does on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_checkpoint_is_json_and_plain_numbers(tiny_checkpoint: Path) -> None:
