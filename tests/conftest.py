@@ -98,6 +98,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -
     return _made_once(tmp_path_factory, "tiny-run", lambda out: _train_tiny(tiny_data, out)) / "best"
 
 
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Gives the folder of a name, which a function writes once for all workers of a session."""
+    return lambda name, make: _made_once(tmp_path_factory, name, make)
+
+
 def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
     """The folder `name`, which `make` writes once for all workers of a session."""
     root = factory.getbasetemp()

@@ -21,6 +21,8 @@ from tumortrace_export.calibration import calibration_batches
 from tumortrace_export.onnx_model import export_onnx
 from tumortrace_export.quantise import quantise
 
+MadeOnce = Callable[[str, Callable[[Path], None]], Path]
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tiny_checkpoint: Path) -> Checkpoint:
@@ -50,11 +52,15 @@ def slices(prepared: Callable[[str], list[TrainingCase]], checkpoint: Checkpoint
 
 
 @pytest.fixture(scope="session")
-def onnx_file(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def onnx_file(checkpoint: Checkpoint, made_once: MadeOnce) -> Path:
     """The checkpoint's network as FP32 ONNX."""
-    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
-    export_onnx(checkpoint.network(), checkpoint.model.in_channels, checkpoint.preprocessing.grid_px, path)
-    return path
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        network, preprocessing = checkpoint.network(), checkpoint.preprocessing
+        export_onnx(network, preprocessing.in_channels, preprocessing.grid_px, folder / "model.onnx")
+
+    return made_once("tiny-onnx", make) / "model.onnx"
 
 
 @pytest.fixture(scope="session")
@@ -82,29 +88,37 @@ def calibration(
 
 
 @pytest.fixture(scope="session")
-def int8_file(onnx_file: Path, calibration: Callable[[], Iterator[npt.NDArray[np.float32]]]) -> Path:
+def int8_file(
+    onnx_file: Path, calibration: Callable[[], Iterator[npt.NDArray[np.float32]]], made_once: MadeOnce
+) -> Path:
     """The same network as INT8 ONNX."""
-    path = onnx_file.with_name("model.int8.onnx")
-    quantise(onnx_file, calibration(), path)
-    return path
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        quantise(onnx_file, calibration(), folder / "model.int8.onnx")
+
+    return made_once("tiny-int8", make) / "model.int8.onnx"
 
 
 @dataclass(frozen=True)
 class Program:
-    """What the program `tumortrace-export` did: its bundle, and what it said."""
+    """What the program `tumortrace-export` did: its bundle, and what it printed."""
 
     bundle: Path
     stdout: str
-    stderr: str
 
 
 @pytest.fixture(scope="session")
-def by_program(tiny_checkpoint: Path, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
+def by_program(tiny_checkpoint: Path, tiny_data: Path, made_once: MadeOnce) -> Program:
     """A bundle made by the program in a process of its own, with `--int8 --json`."""
-    out = tmp_path_factory.mktemp("by program") / "tiny.bundle"
-    command = [sys.executable, "-c", "from tumortrace_export.cli import main; main()", tiny_checkpoint]
-    command += ["--data", tiny_data / "index.json", "--split", tiny_data / "split.json", "--max-drop", "1"]
-    command += ["--int8", "--json", "-o", out]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return Program(out, done.stdout, done.stderr)
+
+    def make(folder: Path) -> None:
+        command = [sys.executable, "-c", "from tumortrace_export.cli import main; main()", tiny_checkpoint]
+        command += ["--data", tiny_data / "index.json", "--split", tiny_data / "split.json", "--max-drop", "1"]
+        command += ["--int8", "--json", "-o", folder / "tiny.bundle"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        (folder / "stdout").write_text(done.stdout)
+
+    folder = made_once("tiny-exported", make)
+    return Program(folder / "tiny.bundle", (folder / "stdout").read_text())

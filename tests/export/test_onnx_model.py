@@ -27,8 +27,8 @@ def run_onnx(path: Path, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float
 
 
 @pytest.fixture(scope="module")
-def fp16_file(onnx_file: Path) -> Path:
-    path = onnx_file.with_name("model.fp16.onnx")
+def fp16_file(onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("fp16") / "model.fp16.onnx"
     to_fp16(onnx_file, path)
     return path
 
