@@ -59,7 +59,10 @@ def command(
                     results.append(_segment(segmenter, files, mapping, out))
                 except TumorTraceError as problem:
                     refused.append(str(problem))
-    click.echo(json.dumps({"results": results, "refused": refused}) if as_json else "\n".join(map(_line, results)))
+    if as_json:
+        click.echo(json.dumps({"results": results, "refused": refused}))
+    for result in [] if as_json else results:
+        click.echo(_line(result))
     if refused:
         problem_text = "\n".join(refused)
         raise DonePartly(problem_text) if results else ScanError(problem_text)

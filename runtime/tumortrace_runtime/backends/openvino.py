@@ -34,7 +34,7 @@ def devices() -> list[str]:
 def load(model_path: Path, *, device: str, precision: str, threads: int | None) -> OpenVinoBackend:
     """Compile a model; see `tumortrace_runtime.backends.load_backend`."""
     if precision == "int8" and model_path.suffix != ".xml":
-        # Read as it is, Q/DQ ONNX gave wrong logits on the CPU in OpenVINO 2026.4; converted first, the right ones.
+        # The IR is what an export measured; read directly, the Q/DQ ONNX of one network gave other logits in 2026.4.
         raise BackendError(f"{model_path}: at int8 OpenVINO wants IR (.xml), made by openvino.convert_model.")
     core = openvino.Core()
     _check_device(core, device, precision)
