@@ -182,11 +182,20 @@ def droppable_sequences(config: TrainConfig) -> tuple[int, ...]:
     return tuple(number for number, name in enumerate(config.preprocessing.channels) if name != REFERENCE_CHANNEL)
 
 
+def refuse_existing(out: Path) -> None:
+    """Refuse to begin a run where something is already.
+
+    Raises:
+        OutputError: `out` exists.
+    """
+    if out.exists():
+        raise OutputError(f"{out}: already exists; go on with --resume, or choose another name.")
+
+
 def _open_folder(run: Run, out: Path, resume: bool) -> None:
     description = {"config": to_dict(run.config), "data": dict(run.provenance)}
     if not resume:
-        if out.exists():
-            raise OutputError(f"{out}: already exists; go on with --resume, or choose another name.")
+        refuse_existing(out)
         write_json(out / "config.json", description)
         return
     stored = read_json(out / "config.json")

@@ -40,9 +40,11 @@ def command(
     from tumortrace.dataset import prepare_case
     from tumortrace.index import load_index, open_case
     from tumortrace.split import load_split
-    from tumortrace.train import Run, train
+    from tumortrace.train import Run, refuse_existing, train
 
     config = build_config(read_json(config_path) if config_path else {}, overrides)
+    if not resume:
+        refuse_existing(out)  # before all cases are read
     index = load_index(index_path)
     split = load_split(split_path, index)
 
