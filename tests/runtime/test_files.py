@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +30,7 @@ from tumortrace_runtime.files import (
 
 DISK_BYTES = 4096
 
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """The system lets no file grow beyond `DISK_BYTES`, and refuses with an OSError as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (DISK_BYTES, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+FullDisk = Callable[[int], AbstractContextManager[None]]
 
 
 def tree(root: Path) -> dict[str, bytes | None]:
@@ -148,14 +138,18 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
     ("write", "error"), [(write_too_much, OutputError), (fail, KeyError), (interrupt, KeyboardInterrupt)]
 )
 def test_a_file_that_could_not_be_written_leaves_what_was_there(
-    write: Callable[[Path], None], error: type[BaseException], old: bytes | None, tmp_path: Path
+    write: Callable[[Path], None],
+    error: type[BaseException],
+    old: bytes | None,
+    tmp_path: Path,
+    files_of_at_most: FullDisk,
 ) -> None:
     path = tmp_path / "result.json"
     if old is not None:
         path.write_bytes(old)
     before = tree(tmp_path)
 
-    with full_disk(), pytest.raises(error), atomic_file(path) as partial:
+    with files_of_at_most(DISK_BYTES), pytest.raises(error), atomic_file(path) as partial:
         write(partial)
 
     assert tree(tmp_path) == before
@@ -166,7 +160,7 @@ def test_a_file_that_could_not_be_written_leaves_what_was_there(
     ("write", "error"), [(write_too_much, OutputError), (fail, KeyError), (interrupt, KeyboardInterrupt)]
 )
 def test_a_folder_that_could_not_be_written_leaves_what_was_there(
-    write: Callable[[Path], None], error: type[BaseException], old: bool, tmp_path: Path
+    write: Callable[[Path], None], error: type[BaseException], old: bool, tmp_path: Path, files_of_at_most: FullDisk
 ) -> None:
     path = tmp_path / "x.bundle"
     if old:
@@ -174,15 +168,15 @@ def test_a_folder_that_could_not_be_written_leaves_what_was_there(
         (path / "model").write_bytes(b"old")
     before = tree(tmp_path)
 
-    with full_disk(), pytest.raises(error), atomic_directory(path, replace=True) as partial:
+    with files_of_at_most(DISK_BYTES), pytest.raises(error), atomic_directory(path, replace=True) as partial:
         (partial / "first").write_bytes(b"fits")
         write(partial / "second")
 
     assert tree(tmp_path) == before
 
 
-def test_a_full_disk_is_told_in_one_line(tmp_path: Path) -> None:
-    with full_disk(), pytest.raises(OutputError) as caught:
+def test_a_full_disk_is_told_in_one_line(tmp_path: Path, files_of_at_most: FullDisk) -> None:
+    with files_of_at_most(DISK_BYTES), pytest.raises(OutputError) as caught:
         write_bytes(tmp_path / "result.json", bytes(2 * DISK_BYTES))
 
     told = f"{tmp_path / 'result.json'}: cannot be written (File too large); nothing was left behind."
@@ -296,13 +290,15 @@ def test_typed_errors_pass_as_they_are(tmp_path: Path) -> None:
     assert issubclass(OutputError, TumorTraceError)
 
 
-def test_a_relative_path_and_the_folder_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_and_the_folder_at_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files_of_at_most: FullDisk
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     write_bytes(Path("file"), b"1")
     with atomic_directory(Path("folder")):
         pass
-    with full_disk(), pytest.raises(OutputError, match=r"^file: cannot be written"):
+    with files_of_at_most(DISK_BYTES), pytest.raises(OutputError, match=r"^file: cannot be written"):
         write_bytes(Path("file"), bytes(2 * DISK_BYTES))
 
     assert tree(tmp_path) == {"file": b"1", "folder": None}

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -299,11 +298,8 @@ def test_the_command_writes_nothing_when_all_are_refused(data: Path) -> None:
     assert not (data.parent / "index.json").exists()
 
 
-def test_the_real_set(tmp_path: Path) -> None:
-    shared = Path(__file__).resolve().parents[3] / "shared" / "data" / "lgg"
-    root = Path(os.environ.get("TUMORTRACE_DATA", shared)) / "kaggle_3m"
-    if not root.is_dir():
-        pytest.skip(f"the LGG set is neither in TUMORTRACE_DATA nor unpacked in {shared}")
+def test_the_real_set(real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    root = real_data("kaggle_3m")
     few = tmp_path / "few"
     few.mkdir()
     for name in ("TCGA_CS_4942_19970222", "TCGA_DU_6407_19860514", "TCGA_HT_A616_19991226"):

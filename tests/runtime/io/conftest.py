@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,19 +33,3 @@ def lgg_mask(number: int) -> npt.NDArray[np.uint8]:
     mask = np.zeros((12, 10), np.uint8)
     mask[2 : 2 + number % 5, 3:6] = 255
     return mask
-
-
-@pytest.fixture
-def full_disk() -> Callable[[], AbstractContextManager[None]]:
-    """A context in which no file can grow beyond 64 bytes: the system itself refuses, as it does on a full disk."""
-
-    @contextmanager
-    def limited() -> Iterator[None]:
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return limited

@@ -223,10 +223,10 @@ def test_a_mask_off_the_grid_or_with_other_classes_is_refused(lgg_case: Writer, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_full_disk_leaves_no_mask_behind(lgg_case: Writer, tmp_path: Path, full_disk: FullDisk) -> None:
+def test_a_full_disk_leaves_no_mask_behind(lgg_case: Writer, tmp_path: Path, files_of_at_most: FullDisk) -> None:
     scan = read(lgg_case(slices=4))
     out = tmp_path / "out"
-    with full_disk(), pytest.raises(OutputError, match="cannot be written"):
+    with files_of_at_most(64), pytest.raises(OutputError, match="cannot be written"):
         write_mask(scan, np.ones((4, 12, 10), np.uint8), out)
     assert list(out.iterdir()) == []
 
@@ -265,8 +265,8 @@ def test_a_case_is_not_written_over_another(tmp_path: Path) -> None:
         write_case("lgg", synthetic(), tmp_path)
 
 
-def test_a_full_disk_leaves_no_case_behind(tmp_path: Path, full_disk: FullDisk) -> None:
-    with full_disk(), pytest.raises(OutputError):
+def test_a_full_disk_leaves_no_case_behind(tmp_path: Path, files_of_at_most: FullDisk) -> None:
+    with files_of_at_most(64), pytest.raises(OutputError):
         write_case("lgg", synthetic(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 

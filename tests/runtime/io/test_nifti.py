@@ -428,12 +428,12 @@ def test_a_scan_that_nifti_cannot_hold_is_not_written(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_nothing_behind(
-    case: Path, tmp_path: Path, full_disk: Callable[[], AbstractContextManager[None]]
+    case: Path, tmp_path: Path, files_of_at_most: Callable[[int], AbstractContextManager[None]]
 ) -> None:
     scan = read(case)
-    with full_disk(), pytest.raises(OutputError):
+    with files_of_at_most(64), pytest.raises(OutputError):
         write_mask(scan, np.ones(scan.voxels.shape[:3], np.uint8), tmp_path / "out")
-    with full_disk(), pytest.raises(OutputError):
+    with files_of_at_most(64), pytest.raises(OutputError):
         write_case("nifti", scan, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
