@@ -25,6 +25,14 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Programs keep what they can make anew in this session's own folder, not in the developer's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
     """Find a folder of real scans: "kaggle_3m" (LGG), "brats" or "dicom".
@@ -164,7 +172,9 @@ def _export_tiny(data: Path, out: Path) -> None:
     from tumortrace.model import build_model, family_config
     from tumortrace.phantom import generate_case
     from tumortrace.split import Parts, Split
-    from tumortrace_export.export import Settings, export
+    from tumortrace_export.export import export
+    from tumortrace_export.gate import Gate
+    from tumortrace_export.settings import Settings
     from tumortrace_runtime.io import write_case
     from tumortrace_runtime.postprocess import Postprocessing
     from tumortrace_runtime.preprocess import Preprocessing
@@ -182,7 +192,7 @@ def _export_tiny(data: Path, out: Path) -> None:
     weights = _find_bright(build_model(config), channel=4)  # FLAIR of the middle one of three slices
     training = {"data": {"split_sha256": split.sha256, "training_cases": [train]}}
     checkpoint = Checkpoint(config, preprocessing, Postprocessing(), training, weights)
-    export(checkpoint, index, split, out, Settings(int8=True, max_drop=1.0))
+    export(checkpoint, index, split, out, Settings(gate=Gate(1.0, 1.0)))
 
 
 def _find_bright(network: Any, channel: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 from tumortrace_runtime.command import run
 from tumortrace_runtime.version import __version__
 
-# Name: the line that help shows; the command is `command` in tumortrace.commands.<name>.
+# Name: the line that help shows; the command is `command` in tumortrace.commands.<name>, with _ for -.
 COMMANDS = {
     "prepare": "Scan and validate a data set and record every case.",
     "split": "Divide an index by patient into train, val and test, and into folds.",
@@ -18,7 +18,12 @@ COMMANDS = {
     "train": "Train a U-Net.",
     "evaluate": "Score a checkpoint on the cases of a split.",
     "segment": "Segment scans with a bundle.",
+    "verify": "Check that a bundle or an archive is whole and, with a key, who signed it.",
+    "sign": "Sign a bundle with an Ed25519 key.",
+    "pack": "Write a bundle as one reproducible file.",
+    "unpack": "Make the folder of a packed bundle.",
     "bench": "Measure how fast a bundle runs on this machine.",
+    "build-engine": "Build the TensorRT engines of a bundle for this machine's GPU.",
     "doctor": "Say what this machine can run, and how to install what is missing.",
 }
 
@@ -30,7 +35,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"tumortrace.commands.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"tumortrace.commands.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

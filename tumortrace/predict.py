@@ -9,21 +9,27 @@ from torch import Tensor, nn
 
 from tumortrace.checkpoint import Checkpoint
 from tumortrace.model import channels_last
-from tumortrace_runtime.inference import Run, predict_mask
+from tumortrace_runtime.inference import predict_mask
 from tumortrace_runtime.io.scan import Scan
+from tumortrace_runtime.preprocess import IntegerInput
 
 
-def network_runner(network: nn.Module, *, bf16: bool = False) -> Run:
-    """`network` as a function from (n, in_channels, rows, columns) to logits, both float32 arrays."""
+class TorchNetwork:
+    """`network` as the runtime's engines are: from (n, in_channels, rows, columns) to logits, both float32 arrays."""
+
+    integer_input: IntegerInput | None = None
+
+    def __init__(self, network: nn.Module, *, bf16: bool = False) -> None:
+        self._network = network
+        self._bf16 = bf16
 
     @torch.inference_mode()
-    def run(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            logits: Tensor = network(torch.from_numpy(batch))
+    def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The logits of a batch."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            logits: Tensor = self._network(torch.from_numpy(batch))
         array: npt.NDArray[np.float32] = logits.float().contiguous().numpy()
         return array
-
-    return run
 
 
 class CheckpointPredictor:
@@ -31,8 +37,8 @@ class CheckpointPredictor:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self.run = network_runner(channels_last(checkpoint.network()))
+        self.network = TorchNetwork(channels_last(checkpoint.network()))
 
     def __call__(self, scan: Scan) -> npt.NDArray[np.uint8]:
         """The mask of a scan, (slices, rows, columns) 0 or 1, on its own grid."""
-        return predict_mask(self.run, scan, self.checkpoint.preprocessing, self.checkpoint.postprocessing)
+        return predict_mask(self.network, scan, self.checkpoint.preprocessing, self.checkpoint.postprocessing)

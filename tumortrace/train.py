@@ -27,13 +27,12 @@ from tumortrace.curves import write_metrics
 from tumortrace.dataset import SliceSampler, TrainingCase
 from tumortrace.losses import Loss, build_loss
 from tumortrace.model import ModelConfig, build_model, channels_last, family_config
-from tumortrace.predict import network_runner
+from tumortrace.predict import TorchNetwork
 from tumortrace.state import Epoch, load_state, save_state
 from tumortrace_runtime.errors import OutputError, SpecError
 from tumortrace_runtime.files import read_json, write_json
-from tumortrace_runtime.inference import tumour_logits
+from tumortrace_runtime.inference import segment_prepared
 from tumortrace_runtime.metrics import dice
-from tumortrace_runtime.postprocess import segment_logits
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL
 from tumortrace_runtime.settings import to_dict
 
@@ -140,11 +139,11 @@ def train_step(
 
 def validate(network: nn.Module, cases: Sequence[TrainingCase], config: TrainConfig) -> dict[str, float]:
     """Dice of each case in 3-D, on its own grid, after post-processing."""
-    run = network_runner(network.eval(), bf16=config.precision == "bf16")
+    runner = TorchNetwork(network.eval(), bf16=config.precision == "bf16")
     scores = {}
     for case in cases:
-        logits = tumour_logits(run, case.prepared, config.preprocessing.context, batch_size=8)
-        scores[case.case_id] = dice(segment_logits(logits, config.postprocessing), case.truth)
+        mask = segment_prepared(runner, case.prepared, config.preprocessing.context, 8, config.postprocessing)
+        scores[case.case_id] = dice(mask, case.truth)
     return scores
 
 

@@ -1,8 +1,9 @@
-"""What an artefact is worth: its accuracy on validation cases against PyTorch's, and its speed in the same run."""
+"""What an artefact is worth: its accuracy case by case against PyTorch's, and its speed in the same run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,88 +12,179 @@ import numpy.typing as npt
 
 from tumortrace.dataset import TrainingCase
 from tumortrace_runtime.bench import Timing, measure_interleaved
-from tumortrace_runtime.inference import Run, tumour_logits
+from tumortrace_runtime.inference import Network, finish, infer
 from tumortrace_runtime.metrics import dice
-from tumortrace_runtime.postprocess import Postprocessing, segment_logits
-from tumortrace_runtime.preprocess import network_batch
+from tumortrace_runtime.postprocess import Mask, Postprocessing, label_lesions
+from tumortrace_runtime.preprocess import Preprocessing
 from tumortrace_runtime.segmenter import BATCH_SIZE
 
-REPEATS = 30
-WARMUP = 5
+REPEATS = 20
+WARMUP = 3
 
-Floats = npt.NDArray[np.float32]
+Progress = Callable[[Sequence["Expected"]], AbstractContextManager[Iterable["Expected"]]]
 
 
 @dataclass(frozen=True)
-class CaseOutput:
-    """What one engine made of one case.
+class Expected:
+    """A case with what PyTorch in FP32 makes of it.
 
     Attributes:
-        logits: (slices, rows, columns) float32 on the scan's own grid.
+        case: prepared, with its truth.
+        output: (slices, classes, grid rows, grid columns) float32 logits on the network's grid.
+        mask: (slices, rows, columns) uint8 on the scan's own grid.
         dice: of the mask against the truth.
-        mask: (slices, rows, columns) uint8.
+        small_lesions: of each small lesion of the truth, where it lies in the flattened mask.
     """
 
-    logits: Floats
-    mask: npt.NDArray[np.uint8]
+    case: TrainingCase
+    output: npt.NDArray[np.float32]
+    mask: Mask
     dice: float
+    small_lesions: tuple[npt.NDArray[np.int64], ...]
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """An artefact's accuracy on the validation cases, beside PyTorch's in FP32.
+    """An artefact's accuracy on a set of cases, beside PyTorch's in FP32.
 
     Attributes:
         dice: mean over cases.
         worst_dice: the least of them.
         drop: how much lower than PyTorch's the mean is.
         case_drop: the largest loss of a single case.
+        case_dice: of each case.
+        small_lesion_recall: share of the truth's small lesions that the mask touches; None where there are none.
         flipped_per_million: voxels of the mask that differ from PyTorch's.
-        largest_logit_error: largest absolute difference of a logit from PyTorch's.
+        largest_logit_error: largest absolute difference of a logit from PyTorch's; None where the network gives masks.
     """
 
     dice: float
     worst_dice: float
     drop: float
     case_drop: float
+    case_dice: Mapping[str, float]
+    small_lesion_recall: float | None
     flipped_per_million: float
-    largest_logit_error: float
+    largest_logit_error: float | None
 
 
-def run_cases(
-    run: Run, cases: Sequence[TrainingCase], context: int, postprocessing: Postprocessing
-) -> dict[str, CaseOutput]:
-    """Every case's output by its name."""
-    outputs = {}
-    for case in cases:
-        logits = tumour_logits(run, case.prepared, context, BATCH_SIZE)
-        mask = segment_logits(logits, postprocessing)
-        outputs[case.case_id] = CaseOutput(logits, mask, dice(mask, case.truth))
-    return outputs
+def small_lesion_voxels(cases: Iterable[TrainingCase], postprocessing: Postprocessing) -> int:
+    """Up to how many voxels a lesion is small: the lower third of the truth's lesions, 3-D components, is."""
+    sizes = sorted(len(places) for case in cases for places in _lesions(case.truth, postprocessing))
+    return sizes[(len(sizes) - 1) // 3] if sizes else 0
 
 
-def compare(outputs: Mapping[str, CaseOutput], reference: Mapping[str, CaseOutput]) -> Accuracy:
-    """An artefact's outputs against PyTorch's, over the same cases."""
-    pairs = [(outputs[name], reference[name]) for name in reference]
-    drops = [expected.dice - output.dice for output, expected in pairs]
-    flipped = sum(int((output.mask != expected.mask).sum()) for output, expected in pairs)
+def expect(
+    network: Network,
+    case: TrainingCase,
+    spec: Preprocessing,
+    postprocessing: Postprocessing,
+    small_voxels: int,
+) -> Expected:
+    """Run the reference on a case; its lesions of up to `small_voxels` are the small ones."""
+    output = infer(network, case.prepared.planes, spec.context, BATCH_SIZE)
+    mask = finish(output, case.prepared, postprocessing)
+    small = tuple(places for places in _lesions(case.truth, postprocessing) if len(places) <= small_voxels)
+    return Expected(case, output, mask, dice(mask, case.truth), small)
+
+
+def measure(
+    network: Network,
+    expected: Sequence[Expected],
+    spec: Preprocessing,
+    postprocessing: Postprocessing,
+    progress: Progress = nullcontext,
+) -> Accuracy:
+    """Run an artefact over all cases and hold it against the truth and against PyTorch.
+
+    Raises:
+        InputError: a logit is NaN.
+    """
+    with progress(expected) as cases:
+        return summarise([measure_case(network, each, spec, postprocessing) for each in cases])
+
+
+def of_reference(expected: Sequence[Expected]) -> Accuracy:
+    """The accuracy of PyTorch itself."""
+    return summarise([outcome_of_reference(each) for each in expected])
+
+
+def outcome_of_reference(expected: Expected) -> Outcome:
+    """What PyTorch itself made of a case."""
+    return _outcome(expected, expected.output, expected.mask)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an artefact made of one case; see `Accuracy`."""
+
+    case_id: str
+    dice: float
+    drop: float
+    voxels: int
+    flipped: int
+    small_lesions: int
+    small_found: int
+    logit_error: float | None
+
+
+def measure_case(network: Network, expected: Expected, spec: Preprocessing, postprocessing: Postprocessing) -> Outcome:
+    """Run an artefact on one case; see `measure`."""
+    output = infer(network, expected.case.prepared.planes, spec.context, BATCH_SIZE)
+    return _outcome(expected, output, finish(output, expected.case.prepared, postprocessing))
+
+
+def summarise(outcomes: Sequence[Outcome]) -> Accuracy:
+    """The accuracy over all cases that outcomes of single ones add up to; at least one is wanted."""
+    small = sum(each.small_lesions for each in outcomes)
+    errors = [each.logit_error for each in outcomes if each.logit_error is not None]
     return Accuracy(
-        dice=float(np.mean([output.dice for output, _ in pairs])),
-        worst_dice=min(output.dice for output, _ in pairs),
-        drop=float(np.mean(drops)),
-        case_drop=max(drops),
-        flipped_per_million=1e6 * flipped / sum(expected.mask.size for _, expected in pairs),
-        largest_logit_error=max(float(np.abs(output.logits - expected.logits).max()) for output, expected in pairs),
+        dice=float(np.mean([each.dice for each in outcomes])),
+        worst_dice=min(each.dice for each in outcomes),
+        drop=float(np.mean([each.drop for each in outcomes])),
+        case_drop=max(each.drop for each in outcomes),
+        case_dice={each.case_id: each.dice for each in outcomes},
+        small_lesion_recall=sum(each.small_found for each in outcomes) / small if small else None,
+        flipped_per_million=1e6 * sum(each.flipped for each in outcomes) / sum(each.voxels for each in outcomes),
+        largest_logit_error=max(errors) if errors else None,
     )
 
 
-def time_slices(runs: Mapping[str, Run], case: TrainingCase, context: int) -> dict[str, Timing]:
-    """Milliseconds per slice of each engine, in turn, on a batch from the middle of a case."""
+def time_networks(networks: Mapping[str, Network], case: TrainingCase, context: int) -> dict[str, Timing]:
+    """Milliseconds per slice of each network, in turn, from prepared planes to its output.
+
+    One call is a batch of slices from the middle of the case, as the runtime runs it: making the batch is part of it,
+    for what a network wants of its input is a part of what it costs.
+    """
     first = max(0, (len(case.truth) - BATCH_SIZE) // 2)
-    batch = network_batch(case.prepared.planes, first, min(first + BATCH_SIZE, len(case.truth)), context)
-    candidates: dict[str, Any] = {name: lambda run=run: run(batch) for name, run in runs.items()}
+    planes = case.prepared.planes[first : first + BATCH_SIZE]
+    candidates: dict[str, Any] = {
+        name: lambda network=network: infer(network, planes, context, BATCH_SIZE) for name, network in networks.items()
+    }
     timings = measure_interleaved(candidates, repeats=REPEATS, warmup=WARMUP)
-    return {name: _per_slice(timing, len(batch)) for name, timing in timings.items()}
+    return {name: _per_slice(timing, len(planes)) for name, timing in timings.items()}
+
+
+def _lesions(truth: Mask, postprocessing: Postprocessing) -> list[npt.NDArray[np.int64]]:
+    labels = label_lesions(truth, postprocessing.connectivity).ravel()
+    order = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
+    return np.split(order, np.cumsum(counts)[:-1])[1:]
+
+
+def _outcome(expected: Expected, output: npt.NDArray[Any], mask: Mask) -> Outcome:
+    score = dice(mask, expected.case.truth)
+    flat = mask.ravel()
+    return Outcome(
+        case_id=expected.case.case_id,
+        dice=score,
+        drop=expected.dice - score,
+        voxels=mask.size,
+        flipped=int((mask != expected.mask).sum()),
+        small_lesions=len(expected.small_lesions),
+        small_found=sum(bool(flat[places].any()) for places in expected.small_lesions),
+        logit_error=float(np.abs(output - expected.output).max()) if output.ndim == 4 else None,
+    )
 
 
 def _per_slice(timing: Timing, slices: int) -> Timing:

@@ -3,92 +3,165 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from tumortrace_runtime.command import run
-from tumortrace_runtime.errors import SpecError
-from tumortrace_runtime.table import format_table
+from tumortrace_runtime.errors import OutputError
 from tumortrace_runtime.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from tumortrace_export.export import Row
-
-FORMATS = ("onnx", "openvino")
-
-
-def _formats(_context: click.Context, _parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    formats = tuple(part.strip() for part in value.split(","))
-    if unknown := [part for part in formats if part not in FORMATS]:
-        raise SpecError(f"--format {unknown[0]!r}; a list of {', '.join(FORMATS)} wanted, such as onnx,openvino.")
-    return formats
+    from tumortrace_export.rows import Exported
+    from tumortrace_export.settings import Settings
 
 
 @click.command(epilog="Research software, not a medical device.")
 @click.argument("checkpoint_path", metavar="CHECKPOINT", type=click.Path(path_type=Path))
-@click.option("--int8", is_flag=True, help="Quantise to INT8 too.")
+@click.option("--precision", help="Which to make, of fp32,fp16,int8; fp32 is always made.  [default: fp32,fp16]")
+@click.option("--fp16", is_flag=True, help="Short for --precision fp32,fp16.")
+@click.option("--int8", is_flag=True, help="Short for --precision fp32,fp16,int8.")
+@click.option("--format", "formats", help="Of onnx,openvino,tensorrt.  [default: all that this machine can make]")
 @click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
 @click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split of the training.")
 @click.option("--fold", type=int, help="The fold that the checkpoint was trained on, if it was one.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Bundle to write: NAME.bundle.")
-@click.option("--format", "formats", default=",".join(FORMATS), callback=_formats, help="onnx, openvino, or both.")
-@click.option("--max-drop", type=float, default=0.005, show_default=True, help="Mean Dice that may be lost at most.")
+@click.option("--calibration", default="auto", show_default=True, help="minmax, percentile, mse, or auto to try all.")
+@click.option("--max-drop", type=float, default=0.001, show_default=True, help="Mean Dice that may be lost at most.")
+@click.option("--max-case-drop", type=float, default=0.02, show_default=True, help="Dice that any case may lose.")
+@click.option("--output", default="logits", show_default=True, help="logits, or mask: the graph thresholds itself.")
+@click.option("--bottleneck-statistics", is_flag=True, help="Give statistics of the coarsest features too.")
+@click.option("--archive", is_flag=True, help="Pack the bundle into one file, OUT.tar, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def command(
     checkpoint_path: Path,
-    int8: bool,
     index_path: Path,
     split_path: Path,
     fold: int | None,
     out: Path,
-    formats: tuple[str, ...],
-    max_drop: float,
+    archive: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Turn CHECKPOINT into a bundle that needs no PyTorch.
 
-    Calibrates on the split's training cases, scores every artefact on its validation cases, and writes nothing where
-    one lost more than --max-drop (exit code 3).
+    Calibrates on the split's training cases, scores every artefact on its validation cases, puts layers of an INT8
+    model back in float where it loses more than --max-drop or --max-case-drop, and writes nothing where that does not
+    help (exit code 3). What happened stands in a log beside the bundle, NAME.export.log.
     """
     from tumortrace.checkpoint import load_checkpoint
     from tumortrace.index import load_index
     from tumortrace.split import load_split
-    from tumortrace_export.export import Settings, export
+    from tumortrace_export.export import export
+    from tumortrace_export.log import keep_log
 
-    checkpoint = load_checkpoint(checkpoint_path)
-    index = load_index(index_path)
-    split = load_split(split_path, index)
-    settings = Settings(int8=int8, formats=formats, max_drop=max_drop)
-    report = (lambda line: click.echo(line, err=True)) if not as_json else (lambda line: None)
-    rows = export(checkpoint, index, split, out, settings, fold=fold, report=report)
-    result = {"bundle": str(out), "artefacts": [asdict(row) for row in rows]}
-    click.echo(json.dumps(result) if as_json else _text(out, rows))
-
-
-def _text(out: Path, rows: Sequence[Row]) -> str:
-    headings = ("engine", "precision", "ran in", "MB", "Dice", "worst", "drop", "flipped ppm", "ms/slice", "speed-up")
-    cells = [
-        (
-            row.backend,
-            row.precision,
-            row.executed_precision,
-            f"{row.size_bytes / 1e6:.1f}" if row.file else "",
-            f"{row.accuracy.dice:.4f}",
-            f"{row.accuracy.worst_dice:.4f}",
-            f"{row.accuracy.drop:+.4f}",
-            f"{row.accuracy.flipped_per_million:.0f}",
-            f"{row.timing.median_ms:.2f}",
-            f"{row.speedup:.2f}",
+    archive_path = out.parent / f"{out.name}.tar"
+    for path in (out, archive_path) if archive else (out,):
+        if path.exists():
+            raise OutputError(f"{path}: already exists; remove it or choose another name.")
+    with keep_log(out, None if as_json else _to_stderr) as report:
+        settings = _settings(report, **options)
+        index = load_index(index_path)
+        split = load_split(split_path, index)
+        checkpoint = load_checkpoint(checkpoint_path)
+        exported = export(
+            checkpoint, index, split, out, settings, fold=fold, report=report, progress=_progress(not as_json)
         )
-        for row in rows
-    ]
-    return f"{format_table(headings, cells)}\n\n{out}\ntumortrace doctor {out}\ntumortrace segment {out} SCAN -o OUT"
+        if archive:
+            from tumortrace_runtime.archive import pack
+
+            pack(out, archive_path)
+        text = _text(out, archive_path if archive else None, exported)
+        report(text, shown=False)
+    click.echo(json.dumps(_result(out, exported)) if as_json else text)
+
+
+def _to_stderr(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _settings(
+    report: Callable[[str], None],
+    *,
+    precision: str | None,
+    fp16: bool,
+    int8: bool,
+    formats: str | None,
+    max_drop: float,
+    max_case_drop: float,
+    output: Any,
+    **others: Any,
+) -> Settings:
+    from tumortrace_export.gate import Gate
+    from tumortrace_export.settings import FORMATS, PRECISIONS, Settings, formats_here
+
+    named = {
+        *_list(precision),
+        *(PRECISIONS[:2] if fp16 or not (precision is not None or int8) else ()),
+        *(PRECISIONS if int8 else ()),
+    }
+    here = formats_here()
+    if formats is None and (missing := [name for name in FORMATS if name not in here]):
+        report(f"leaving out {', '.join(missing)}: not installed here (pip install 'tumortrace[{missing[0]}]').")
+    return Settings(
+        precisions=[*(name for name in PRECISIONS if name in named), *sorted(named - set(PRECISIONS))],
+        formats=here if formats is None else _list(formats),
+        gate=Gate(max_drop, max_case_drop),
+        output=output,
+        **others,
+    )
+
+
+def _list(text: str | None) -> list[str]:
+    return [] if text is None else [part.strip() for part in text.split(",")]
+
+
+def _progress(shown: bool) -> Callable[[Sequence[Any]], AbstractContextManager[Iterable[Any]]]:
+    def bar(cases: Sequence[Any]) -> AbstractContextManager[Iterable[Any]]:
+        hidden = not (shown and sys.stderr.isatty())
+        return click.progressbar(cases, file=sys.stderr, hidden=hidden)
+
+    return bar
+
+
+def _result(out: Path, exported: Exported) -> dict[str, Any]:
+    found = exported.int8
+    return {
+        "bundle": str(out),
+        "artefacts": [asdict(row) for row in exported.rows],
+        "preferred": dict(exported.preferred),
+        "calibration": found and found.method,
+        "float_layers": list(found.float_layers) if found else [],
+        "test": {name: asdict(accuracy) for name, accuracy in exported.test.items()},
+    }
+
+
+def _text(out: Path, archive: Path | None, exported: Exported) -> str:
+    from tumortrace_export.rows import table
+
+    lines = [table(exported.rows), ""]
+    lines += [f"{engine}: {precision} is preferred" for engine, precision in exported.preferred.items()]
+    if exported.int8 and exported.int8.float_layers:
+        lines.append(f"in float, for accuracy: {', '.join(exported.int8.float_layers)}")
+        by_name = {row.name: row.timing for row in exported.rows}
+        for name, before in exported.without_fallback.items():
+            after = by_name[name]
+            assert after is not None
+            lines.append(f"which costs {name} {after.median_ms - before.median_ms:+.2f} ms per slice")
+    for name, accuracy in exported.test.items():
+        lines.append(f"test, for the record: {name} Dice {accuracy.dice:.4f}, worst {accuracy.worst_dice:.4f}")
+    bundle = shlex.quote(str(out))
+    lines += ["", str(archive or out), f"tumortrace doctor {bundle}", f"tumortrace segment {bundle} SCAN -o OUT"]
+    if any(row.backend == "tensorrt" for row in exported.rows):
+        lines.append(f"tumortrace build-engine {bundle}    # on the NVIDIA device")
+    return "\n".join(lines)
 
 
 def main() -> NoReturn:

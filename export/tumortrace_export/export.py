@@ -2,86 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from tumortrace.checkpoint import Checkpoint
 from tumortrace.dataset import TrainingCase, prepare_case
 from tumortrace.index import Index, open_case
 from tumortrace.model import channels_last
-from tumortrace.predict import network_runner
+from tumortrace.predict import TorchNetwork
 from tumortrace.split import Split
-from tumortrace_export import calibration
-from tumortrace_export.assess import Accuracy, CaseOutput, compare, run_cases, time_slices
+from tumortrace_export import int8
+from tumortrace_export.artefacts import ENGINE_OF_FORMAT, FP32, NARROW_BITS, Finish, Writer
+from tumortrace_export.assess import (
+    Accuracy,
+    Outcome,
+    Progress,
+    expect,
+    measure_case,
+    of_reference,
+    outcome_of_reference,
+    small_lesion_voxels,
+    summarise,
+    time_networks,
+)
+from tumortrace_export.assessor import Assessor
+from tumortrace_export.calibration import calibration_batches, choose_cases
+from tumortrace_export.calibration_cache import cached_ranges, dependencies
 from tumortrace_export.golden import write_golden
-from tumortrace_export.manifest import describe, seal
-from tumortrace_export.onnx_model import export_onnx, to_fp16
-from tumortrace_export.openvino_ir import write_ir
-from tumortrace_export.quantise import quantise
-from tumortrace_runtime.backends import Backend, load_backend
-from tumortrace_runtime.bench import Timing, speedups
-from tumortrace_runtime.bundle import ARTEFACTS, model_files
-from tumortrace_runtime.errors import AccuracyError, DatasetError
-from tumortrace_runtime.files import atomic_directory, canonical_json, sha256_bytes
-from tumortrace_runtime.machine import inspect_machine
+from tumortrace_export.manifest import Cases, write_manifest
+from tumortrace_export.onnx_model import onnx_model
+from tumortrace_export.overflow import overflowing_layers, probed
+from tumortrace_export.ranges import Histogram, collect
+from tumortrace_export.resources import check_room
+from tumortrace_export.rows import PYTORCH, PYTORCH_NHWC, Exported, Row, make_rows
+from tumortrace_export.settings import Settings
+from tumortrace_runtime.backends import Backend
+from tumortrace_runtime.backends.backend import mac_share
+from tumortrace_runtime.bench import Timing
+from tumortrace_runtime.bundle import NARROW_WEIGHTS
+from tumortrace_runtime.errors import DatasetError, OutputError, SpecError
+from tumortrace_runtime.files import atomic_directory
+from tumortrace_runtime.inference import Network
+from tumortrace_runtime.postprocess import Postprocessing
+from tumortrace_runtime.preprocess import Preprocessing
 
-PYTORCH = "PyTorch fp32"
-PYTORCH_NHWC = "PyTorch-NHWC fp32"
-FP32_LOGIT_TOLERANCE = 1e-2
-BACKEND_OF_FORMAT = {"onnx": "onnxruntime", "openvino": "openvino"}
+SENSITIVITY_SLICES = 32
+WANTED_INT8_SHARE = 0.95
 
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to export.
+class Job:
+    """What one export has to do, and with what."""
 
-    Attributes:
-        int8: whether to quantise.
-        formats: "onnx", "openvino" or both; the FP32 ONNX is always there.
-        max_drop: how much mean validation Dice an artefact may lose against PyTorch in FP32.
-    """
-
-    int8: bool
-    formats: Sequence[str] = ("onnx", "openvino")
-    max_drop: float = 0.005
+    checkpoint: Checkpoint
+    index: Index
+    split: Split
+    settings: Settings
+    cases: Cases
+    report: Report
+    progress: Progress
 
     @property
-    def precisions(self) -> tuple[str, ...]:
-        """What is written, the FP32 source first."""
-        return ("fp32", "fp16", "int8") if self.int8 else ("fp32", "fp16")
+    def spec(self) -> Preprocessing:
+        """What the network sees."""
+        return self.checkpoint.preprocessing
 
+    @property
+    def postprocessing(self) -> Postprocessing:
+        """What makes its logits a mask."""
+        return self.checkpoint.postprocessing
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the export's table: an engine, or PyTorch, at one precision.
-
-    Attributes:
-        backend: the engine's name.
-        precision: of the artefact.
-        file: in the bundle; "" for PyTorch.
-        size_bytes: of the artefact, weights included.
-        executed_precision: what most layers really ran in.
-        layer_precisions: how many layers ran in which precision.
-        accuracy: on the validation cases.
-        timing: per slice, in batches of the size that the runtime uses.
-        speedup: times as fast as PyTorch eager in its default memory order, by medians of the same run.
-    """
-
-    backend: str
-    precision: str
-    file: str
-    size_bytes: int
-    executed_precision: str
-    layer_precisions: Mapping[str, int]
-    accuracy: Accuracy
-    timing: Timing
-    speedup: float
+    def prepared(self, names: Iterable[str]) -> Iterator[TrainingCase]:
+        """Cases by their ids, read and preprocessed one after another."""
+        return (prepare_case(open_case(self.index, name), self.spec) for name in names)
 
 
 def export(
@@ -93,157 +94,268 @@ def export(
     *,
     fold: int | None = None,
     report: Report = lambda line: None,
-) -> list[Row]:
+    progress: Progress = nullcontext,
+) -> Exported:
     """Write the bundle `out`, or nothing where an artefact lost too much.
 
+    Args:
+        checkpoint: the trained network.
+        index: of the data.
+        split: that it was trained on.
+        out: the bundle's folder, which must not exist.
+        settings: what to export.
+        fold: of the split, where it was trained on one.
+        report: takes lines for the user.
+        progress: wraps the cases while they are measured.
+
     Raises:
-        DatasetError: the checkpoint was trained on another split, or calibration and validation overlap.
-        AccuracyError: an artefact's mean validation Dice is lower than PyTorch's by more than `settings.max_drop`.
-        OutputError: `out` exists or cannot be written.
+        DatasetError: the checkpoint was trained on another split, calibration and scoring overlap, there are no
+            validation cases, or no tumour to calibrate on.
+        SpecError: settings that do not go together.
+        AccuracyError: an artefact lost more than the gate allows, and INT8 with layers back in float still did.
+        InputError: too little memory.
+        OutputError: `out` exists or cannot be written, or there is too little disk.
     """
-    validation_ids = split.part("val", fold)
-    _check_provenance(checkpoint, split, validation_ids)
-    calibration_ids = calibration.choose_cases(split.part("train", fold), validation_ids)
+    if settings.output == "mask" and checkpoint.preprocessing.fit == "resize":
+        raise SpecError("output mask of a model with fit 'resize': a decision cannot be resampled; take logits.")
+    cases = _choose(checkpoint, index, split, fold)
+    job = Job(checkpoint, index, split, settings, cases, report, progress)
+    with _bundle_folder(out) as folder, tempfile.TemporaryDirectory(prefix="tumortrace-") as scratch:
+        _check_room(job, out)
+        writer = _writer(job, folder)
+        assessor = _assessor(job, writer)
+        writer.write_fp32()
+        histograms = _histograms(job, writer)
+        keep_float = overflowing_layers(writer.network, {name: each.peak for name, each in histograms.items()})
+        if "fp16" in settings.precisions:
+            report(f"writing fp16{', in float where it would overflow: ' if keep_float else ''}{', '.join(keep_float)}")
+            writer.write_fp16(keep_float)
+        for backend, precision in list(assessor.choices()):
+            assessor.require(backend, precision)
+        found = None
+        if "int8" in settings.precisions:
+            found = _search(job, writer, assessor, histograms, keep_float, Path(scratch))
+            _write_narrow(job, writer, assessor, found, keep_float)
+        writer.write_recipe()
+        exported = _finish(job, writer, assessor, found, keep_float)
+        write_manifest(folder, out.name.removesuffix(".bundle"), checkpoint, index, split, settings, cases, exported)
+    return exported
+
+
+@contextmanager
+def _bundle_folder(out: Path) -> Iterator[Path]:
+    """Yield the temporary folder that becomes `out`; an error names `out` instead."""
     with atomic_directory(out) as folder:
-        report(f"reading {len(validation_ids)} validation cases")
-        cases = [prepare_case(open_case(index, name), checkpoint.preprocessing) for name in validation_ids]
-        _write_models(checkpoint, folder, settings, _calibration_cases(index, checkpoint, calibration_ids), report)
-        rows = _measure(checkpoint, folder, settings, cases, report)
-        manifest = {
-            **describe(out.name.removesuffix(".bundle"), checkpoint),
-            "calibration": _calibration_record(calibration_ids) if settings.int8 else None,
-            "validation": {"cases": validation_ids, "index_sha256": index.sha256, "split_sha256": split.sha256},
-            "artefacts": [_artefact_record(row) for row in rows],
-            "measurements": _measurements(rows),
-        }
-        seal(folder, manifest)
-    return rows
+        try:
+            yield folder
+        except OutputError as problem:
+            raise OutputError(str(problem).replace(str(folder), str(out))) from problem
 
 
-def _check_provenance(checkpoint: Checkpoint, split: Split, validation_ids: Sequence[str]) -> None:
+def _choose(checkpoint: Checkpoint, index: Index, split: Split, fold: int | None) -> Cases:
+    validation, test = split.part("val", fold), split.part("test", fold)
     trained_on = checkpoint.training.get("data", {})
     if trained_on.get("split_sha256") != split.sha256:
         raise DatasetError("the checkpoint was trained on another split; give the split that it was trained on.")
-    if seen := sorted(set(trained_on.get("training_cases", ())) & set(validation_ids)):
+    if seen := sorted(set(trained_on.get("training_cases", ())) & {*validation, *test}):
         raise DatasetError(f"the checkpoint was trained on {seen[0]}, which would score it; give the fold it had.")
+    if not validation:
+        raise DatasetError("the split has no validation case to score on; make one with `tumortrace split`.")
+    return Cases(choose_cases(index, split.part("train", fold), [*validation, *test]), validation, test)
 
 
-def _calibration_cases(index: Index, checkpoint: Checkpoint, names: Sequence[str]) -> Iterator[TrainingCase]:
-    return (prepare_case(open_case(index, name), checkpoint.preprocessing) for name in names)
+def _check_room(job: Job, out: Path) -> None:
+    parameters = sum(weights.numel() for weights in job.checkpoint.weights.values())
+    slices = sum(job.index.case(name).slices for name in job.cases.validation)
+    check_room(out, parameters, slices * len(job.spec.channels) * math.prod(job.spec.grid_px))
 
 
-def _write_models(
-    checkpoint: Checkpoint, folder: Path, settings: Settings, cases: Iterator[TrainingCase], report: Report
-) -> None:
-    spec = checkpoint.preprocessing
-    source = folder / "model.onnx"
-    report("writing ONNX fp32")
-    export_onnx(checkpoint.network(), spec.in_channels, spec.grid_px, source)
-    for precision in settings.precisions[1:]:
-        report(f"writing {precision}")
-        onnx_file = folder / f"model.{precision}.onnx"
-        if precision == "fp16":
-            to_fp16(source, onnx_file)
-        else:
-            quantise(source, calibration.calibration_batches(cases, spec.context), onnx_file)
-        if "openvino" in settings.formats:
-            # compress_to_fp16 makes FP16 of the FP32 source; OpenVINO chooses the arithmetic itself
-            write_ir(source if precision == "fp16" else onnx_file, folder / f"openvino/model.{precision}.xml")
-        if "onnx" not in settings.formats:
-            onnx_file.unlink()
+def _writer(job: Job, folder: Path) -> Writer:
+    settings = job.settings
+    finish = Finish(settings.output, float(job.postprocessing.threshold_logit), settings.bottleneck_statistics)
+    network = onnx_model(job.checkpoint.network(), job.spec.in_channels, job.spec.grid_px)
+    return Writer(folder, network, job.checkpoint.model, job.spec, settings.formats, finish)
 
 
-def _measure(
-    checkpoint: Checkpoint, folder: Path, settings: Settings, cases: Sequence[TrainingCase], report: Report
-) -> list[Row]:
-    """Every artefact's accuracy, then all their speeds in turn, and the golden inputs from the engines at hand."""
-    context, postprocessing = checkpoint.preprocessing.context, checkpoint.postprocessing
+def _assessor(job: Job, writer: Writer) -> Assessor:
+    """Runs PyTorch on the validation cases, for everything else to be held against."""
+    job.report(f"running PyTorch on {len(job.cases.validation)} validation cases")
+    reference = TorchNetwork(channels_last(job.checkpoint.network()))
+    prepared = list(job.prepared(job.cases.validation))
+    small_voxels = small_lesion_voxels(prepared, job.postprocessing)
+    expected = [expect(reference, case, job.spec, job.postprocessing, small_voxels) for case in prepared]
+    assessor = Assessor(writer, expected, small_voxels, job.postprocessing, job.settings.gate, job.report, job.progress)
+    assessor.accuracies[PYTORCH] = of_reference(expected)
+    return assessor
+
+
+def _histograms(job: Job, writer: Writer) -> dict[str, Histogram]:
+    """Of all activations on the calibration slices; empty where only FP32 is made."""
+    if not {"fp16", "int8"} & set(job.settings.precisions):
+        return {}
+    source, tensors, names = writer.folder / FP32, probed(writer.network), job.cases.calibration
+
+    def make() -> dict[str, Histogram]:
+        job.report(f"collecting activations on {len(names)} calibration cases")
+        prepared = list(job.prepared(names))
+        return collect(source, tensors, lambda: calibration_batches(prepared, job.spec.context))
+
+    return cached_ranges(dependencies(source, tensors, job.index, names, job.spec), make, report=job.report)
+
+
+def _search(
+    job: Job,
+    writer: Writer,
+    assessor: Assessor,
+    histograms: Mapping[str, Histogram],
+    keep_float: Sequence[str],
+    scratch: Path,
+) -> int8.Found:
+    """Find the INT8 model; the first attempt, with no layer in float, is kept in `scratch`."""
+    # OpenVINO first, for it clips as the model says; ONNX Runtime's copy clips what left a ReLU at twice the bound
+    engines = [ENGINE_OF_FORMAT[name] for name in ("openvino", "onnx") if name in job.settings.formats]
+
+    def probe(magnitudes: Mapping[str, float]) -> Accuracy:
+        writer.write_int8(magnitudes, float_layers=(), keep_float=keep_float, engines=engines[:1])
+        with assessor.load(engines[0], "int8") as network:
+            return assessor.measure(network, f"{engines[0]} int8")
+
+    def attempt(magnitudes: Mapping[str, float], float_layers: Sequence[str]) -> int8.Attempt:
+        writer.write_int8(magnitudes, float_layers=float_layers, keep_float=keep_float)
+        if not float_layers:
+            assessor.keep_first(scratch)
+        accuracies, shares = {}, []
+        for engine in engines:
+            with assessor.load(engine, "int8") as network:
+                accuracies[f"{engine} int8"] = assessor.measure(network, f"{engine} int8")
+                shares.append(mac_share(network.layers, "int8"))
+        return int8.Attempt(accuracies, min(shares))
+
+    def slices() -> Sequence[int8.Batch]:
+        batches = list(calibration_batches(job.prepared(job.cases.calibration), job.spec.context))
+        places = np.linspace(0, len(batches) - 1, min(len(batches), SENSITIVITY_SLICES))
+        return [batches[int(place)] for place in places]
+
+    return int8.search(
+        writer.network,
+        histograms,
+        slices,
+        job.settings.gate,
+        method=job.settings.calibration,
+        probe=probe,
+        attempt=attempt,
+        report=job.report,
+    )
+
+
+def _write_narrow(job: Job, writer: Writer, assessor: Assessor, found: int8.Found, keep_float: Sequence[str]) -> None:
+    """The variants with 7-bit weights, for CPUs without VNNI; one that loses too much is left out, aloud."""
+    precision = f"int8{NARROW_WEIGHTS}"
+    float_layers = found.float_layers
+    writer.write_int8(found.magnitudes, float_layers=float_layers, keep_float=keep_float, weight_bits=NARROW_BITS)
+    for backend in [backend for backend, other in assessor.choices() if other == precision]:
+        name = f"{backend} {precision}"
+        with assessor.load(backend, precision) as network:
+            fault = assessor.gate.fault(name, assessor.measure(network, name))
+        if fault:
+            job.report(f"{fault} It is left out: CPUs without VNNI get no INT8 on {backend}.")
+            writer.drop(backend, precision)
+
+
+def _finish(
+    job: Job,
+    writer: Writer,
+    assessor: Assessor,
+    found: int8.Found | None,
+    keep_float: Sequence[str],
+) -> Exported:
+    """Time everything in one run, score the test cases once, and write the golden inputs."""
     with ExitStack() as stack:
         backends = {
-            f"{backend} {precision}": stack.enter_context(
-                load_backend(backend, folder / file, device=None, precision=precision)
+            f"{backend} {precision}": stack.enter_context(assessor.load(backend, precision))
+            for backend, precision in assessor.choices()
+        }
+        without = {
+            name: stack.enter_context(assessor.load_first(backend.name))
+            for name, backend in backends.items()
+            if found is not None and found.float_layers and name.endswith(" int8")
+        }
+        timings = _time(job, assessor, backends, without)
+        preferred = _preferred(job, assessor, timings)
+        test = _score_test(job, assessor, _deployed(backends))
+        write_golden(writer.folder, backends, job.spec, job.postprocessing)
+        rows = make_rows(writer, backends, assessor.accuracies, timings)
+        _report_float_layers(job, rows, found)
+    return Exported(
+        rows=rows,
+        preferred=preferred,
+        int8=found,
+        fp16_float_layers=list(keep_float),
+        without_fallback={name: timings[_without_fallback(name)] for name in without},
+        test=test,
+        integer_inputs=dict(writer.integer_inputs),
+    )
+
+
+def _report_float_layers(job: Job, rows: Sequence[Row], found: int8.Found | None) -> None:
+    """Say where an engine computes layers in float that the model has in INT8."""
+    for row in rows:
+        share = mac_share(row.layers, "int8")
+        if row.precision == "int8" and row.layers and found and not found.float_layers and share < WANTED_INT8_SHARE:
+            names = ", ".join(layer.name for layer in row.layers if layer.precision != "int8")
+            job.report(f"{row.name}: only {share:.1%} of the multiply-accumulates run in INT8; in float: {names}")
+
+
+def _time(
+    job: Job, assessor: Assessor, backends: Mapping[str, Backend], without: Mapping[str, Backend]
+) -> dict[str, Timing]:
+    networks: dict[str, Network] = {
+        PYTORCH: TorchNetwork(job.checkpoint.network()),
+        PYTORCH_NHWC: TorchNetwork(channels_last(job.checkpoint.network())),
+        **backends,
+        **{_without_fallback(name): backend for name, backend in without.items()},
+    }
+    job.report(f"timing {len(networks)} networks")
+    return time_networks(networks, assessor.expected[0].case, job.spec.context)
+
+
+def _without_fallback(name: str) -> str:
+    return f"{name}, no layer in float"
+
+
+def _preferred(job: Job, assessor: Assessor, timings: Mapping[str, Timing]) -> dict[str, str]:
+    """The fastest precision of each engine that holds the gate; says so where it is not INT8."""
+    held: dict[str, dict[str, float]] = {}
+    for backend, precision in assessor.choices():
+        name = f"{backend} {precision}"
+        if not precision.endswith(NARROW_WEIGHTS) and not assessor.gate.fault(name, assessor.accuracies[name]):
+            held.setdefault(backend, {})[precision] = timings[name].median_ms
+    preferred = {backend: min(times, key=times.__getitem__) for backend, times in held.items()}
+    for backend, fastest in preferred.items():
+        if "int8" in held[backend] and fastest != "int8":
+            job.report(
+                f"{backend}: int8 ({held[backend]['int8']:.2f} ms per slice) is not faster than {fastest} "
+                f"({held[backend][fastest]:.2f} ms) on this machine; {fastest} is marked as preferred."
             )
-            for (backend, precision), file in _artefacts(folder, settings)
-        }
-        runs = {
-            PYTORCH: network_runner(checkpoint.network()),
-            PYTORCH_NHWC: network_runner(channels_last(checkpoint.network())),
-            **{name: backend.run for name, backend in backends.items()},
-        }
-        reference: dict[str, CaseOutput] = {}
-        accuracies: dict[str, Accuracy] = {}
-        for name, run in runs.items():
-            report(f"measuring {name} on {len(cases)} cases")
-            outputs = run_cases(run, cases, context, postprocessing)
-            reference = reference or outputs
-            accuracies[name] = compare(outputs, reference)
-            _gate(name, accuracies[name], settings.max_drop)
-        timings = time_slices(runs, cases[0], context)
-        engines = {name: backend.run for name, backend in backends.items()}
-        write_golden(folder, engines, checkpoint.preprocessing, postprocessing)
-        faster = speedups(timings, PYTORCH)
-        return [_row(name, backends.get(name), folder, accuracies[name], timings[name], faster[name]) for name in runs]
+    return preferred
 
 
-def _artefacts(folder: Path, settings: Settings) -> list[tuple[tuple[str, str], str]]:
-    wanted = {BACKEND_OF_FORMAT[name] for name in settings.formats}
-    return [
-        (choice, file)
-        for choice, file in ARTEFACTS.items()
-        if choice[0] in wanted and choice[1] != "bf16" and (folder / file).is_file()
-    ]
+def _deployed(backends: Mapping[str, Backend]) -> dict[str, Backend]:
+    """The narrowest artefact of each engine, by name; not what timing prefers, which may differ from run to run."""
+    last = {name.split()[0]: name for name in backends if not name.endswith(NARROW_WEIGHTS)}  # the widest come first
+    return {name: backends[name] for name in last.values()}
 
 
-def _gate(name: str, accuracy: Accuracy, max_drop: float) -> None:
-    if accuracy.drop > max_drop:
-        raise AccuracyError(
-            f"{name}: mean validation Dice {accuracy.dice:.4f} is {accuracy.drop:.4f} below PyTorch's; at most "
-            f"{max_drop} was allowed (--max-drop). Nothing was written."
-        )
-    if name.endswith("fp32") and accuracy.largest_logit_error > FP32_LOGIT_TOLERANCE:
-        raise AccuracyError(
-            f"{name}: a logit differs from PyTorch's by {accuracy.largest_logit_error:.3g}; at most "
-            f"{FP32_LOGIT_TOLERANCE} wanted in FP32. Nothing was written."
-        )
-
-
-def _row(name: str, backend: Backend | None, folder: Path, accuracy: Accuracy, timing: Timing, speedup: float) -> Row:
-    engine, precision = name.split()
-    if backend is None:
-        return Row(engine, precision, "", 0, precision, {}, accuracy, timing, speedup)
-    file = ARTEFACTS[(engine, precision)]
-    size = sum((folder / part).stat().st_size for part in model_files(file))
-    executed, layers = backend.executed_precision, dict(backend.layer_precisions)
-    return Row(engine, precision, file, size, executed, layers, accuracy, timing, speedup)
-
-
-def _artefact_record(row: Row) -> dict[str, Any]:
-    return {
-        "backend": row.backend,
-        "precision": row.precision,
-        "path": row.file,
-        "format": "openvino" if row.file.endswith(".xml") else "onnx",
-        "size_bytes": row.size_bytes,
-        "executed_precision": row.executed_precision,
-        "layer_precisions": dict(row.layer_precisions),
-        "accuracy": asdict(row.accuracy),
-    }
-
-
-def _calibration_record(names: Sequence[str]) -> dict[str, Any]:
-    return {
-        "method": calibration.METHOD,
-        "cases": list(names),
-        "cases_sha256": sha256_bytes(canonical_json(list(names))),
-        "slices_per_case": calibration.SLICES_PER_CASE,
-    }
-
-
-def _measurements(rows: Sequence[Row]) -> dict[str, Any]:
-    """All that differs between two exports of the same inputs."""
-    return {
-        "created_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": asdict(inspect_machine().cpu),
-        "ms_per_slice": {f"{row.backend} {row.precision}": asdict(row.timing) for row in rows},
-        "speedup_over_pytorch": {f"{row.backend} {row.precision}": row.speedup for row in rows},
-    }
+def _score_test(job: Job, assessor: Assessor, deployed: Mapping[str, Backend]) -> dict[str, Accuracy]:
+    """PyTorch and what is deployed on each engine, once, on the test cases: for the record, decided by nothing."""
+    if not job.cases.test:
+        return {}
+    job.report(f"scoring {len(job.cases.test)} test cases, for the record")
+    reference = TorchNetwork(channels_last(job.checkpoint.network()))
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in (PYTORCH, *deployed)}
+    for case in job.prepared(job.cases.test):
+        expected = expect(reference, case, job.spec, job.postprocessing, assessor.small_voxels)
+        outcomes[PYTORCH].append(outcome_of_reference(expected))
+        for name, backend in deployed.items():
+            outcomes[name].append(measure_case(backend, expected, job.spec, job.postprocessing))
+    return {name: summarise(found) for name, found in outcomes.items()}

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tumortrace.phantom import generate_case
 from tumortrace_runtime.golden import FOLDER, GoldenCase, save_golden
-from tumortrace_runtime.inference import Run, predict_mask
+from tumortrace_runtime.inference import Network, predict_mask
 from tumortrace_runtime.postprocess import Postprocessing
 from tumortrace_runtime.preprocess import Preprocessing
 
@@ -41,9 +41,11 @@ def golden_inputs(spec: Preprocessing) -> list[npt.NDArray[np.uint8]]:
 
 
 def write_golden(
-    folder: Path, runs: Mapping[str, Run], preprocessing: Preprocessing, postprocessing: Postprocessing
+    folder: Path, networks: Mapping[str, Network], preprocessing: Preprocessing, postprocessing: Postprocessing
 ) -> None:
-    """Write golden cases with the mask that each of `runs`, by "backend precision", gives."""
+    """Write golden cases with the mask that each of `networks`, by "backend precision", gives."""
     for number, voxels in enumerate(golden_inputs(preprocessing), start=1):
-        masks = {name: predict_mask(run, voxels, preprocessing, postprocessing) for name, run in runs.items()}
+        masks = {
+            name: predict_mask(network, voxels, preprocessing, postprocessing) for name, network in networks.items()
+        }
         save_golden(folder / FOLDER / f"phantom-{number}.npz", GoldenCase(voxels, masks))

@@ -1,4 +1,4 @@
-"""The checkpoint's network as ONNX: FP32, the source of every other artefact, and FP16."""
+"""The checkpoint's network as ONNX: FP32, the source of every other artefact."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import nn
 
 from tumortrace_runtime.errors import CheckpointError
+from tumortrace_runtime.files import write_bytes
 
 INPUT = "input"
 OUTPUT = "logits"
 OPSET = 18
 
 
-def export_onnx(network: nn.Module, in_channels: int, grid_px: tuple[int, int], path: Path) -> None:
-    """Write `network` as one ONNX file with a dynamic batch: input (batch, in_channels, rows, columns) to logits.
+def onnx_model(network: nn.Module, in_channels: int, grid_px: tuple[int, int]) -> onnx.ModelProto:
+    """`network` as ONNX with a dynamic batch: input (batch, in_channels, rows, columns) to logits, float32.
 
     Convolutions carry the names of the network's modules. What the exporter adds of this machine, such as source paths
     in stack traces, is taken out, so that equal networks give equal bytes.
@@ -45,18 +45,19 @@ def export_onnx(network: nn.Module, in_channels: int, grid_px: tuple[int, int], 
     except torch.onnx.errors.OnnxExporterError as problem:
         raise CheckpointError(f"the network cannot be written as ONNX: {str(problem).splitlines()[0]}") from problem
     assert program is not None  # None only where the exporter itself writes the file
-    model = program.model_proto
+    model: onnx.ModelProto = program.model_proto
     _anonymise(model)
+    return model
+
+
+def save_onnx(model: onnx.ModelProto, path: Path) -> None:
+    """Check a model and write it; equal models give equal bytes.
+
+    Raises:
+        OutputError: it could not be written.
+    """
     onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def to_fp16(source: Path, path: Path) -> None:
-    """Write an FP32 ONNX model with FP16 weights and arithmetic; its input and output stay float32."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # weights below FP16's smallest number become that number
-        model = convert_float_to_float16(onnx.load(source), keep_io_types=True)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    write_bytes(path, model.SerializeToString(deterministic=True))
 
 
 def _anonymise(model: onnx.ModelProto) -> None:

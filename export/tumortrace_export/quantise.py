@@ -1,103 +1,180 @@
-"""INT8 as explicit Q/DQ, quantised once: weights per channel, all scales symmetric; bias and logits stay float."""
+"""INT8 as explicit Q/DQ in ONNX: where the pairs stand, and with which scales.
+
+Where pairs stand decides what an engine can fuse. A pair stands behind every activation that an integer layer takes,
+and nowhere else:
+
+- behind the ReLU of a convolution, not before it: all engines fold ReLU and requantisation into the convolution;
+- on both sides of an operator that only moves or joins values (Resize, MaxPool, Add, Concat), so that it too works on
+  integers; what only moves values keeps the scale of what it moves;
+- never behind the last convolution: nothing integer follows, and logits would only be rounded.
+
+Weights are int8 per output channel, activations int8 per tensor, all symmetric with zero points of 0, biases float:
+what TensorRT takes, and all engines compute alike. Every scale is a normal FP16 number, so that the copy for TensorRT,
+whose scales are FP16, has the very same ones.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnxruntime.quantization import (
-    CalibrationDataReader,
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
+from onnx import helper
 
-from tumortrace_export.onnx_model import INPUT
+from tumortrace_export.graph import WEIGHTED, constants, consumers, replace_nodes, set_constant
+from tumortrace_runtime.errors import CheckpointError
 
-OPERATORS = ["Conv", "ConvTranspose", "Add", "Concat", "MaxPool", "Resize"]
+MOVING = ("Resize", "MaxPool")
+JOINING = ("Add", "Concat")
+LAST = 127
 
-SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
-"""What TensorRT's parser takes: zero points of 0, and no int32 DequantizeLinear on the bias."""
+Scale = npt.NDArray[np.float32]
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, batches: Iterable[npt.NDArray[np.float32]]) -> None:
-        self._batches = iter(batches)
-
-    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
-        batch = next(self._batches, None)
-        return None if batch is None else {INPUT: batch}
-
-
-def quantise(source: Path, batches: Iterable[npt.NDArray[np.float32]], path: Path) -> None:
-    """Write the FP32 ONNX model `source` as INT8 with Q/DQ pairs.
-
-    Ranges are the minimum and maximum over all calibration batches: averaged ranges clip the activations of rare,
-    bright tumours.
+def quantise(
+    model: onnx.ModelProto,
+    magnitudes: Mapping[str, float],
+    *,
+    float_layers: Collection[str] = (),
+    weight_bits: int = 8,
+) -> onnx.ModelProto:
+    """The FP32 model with Q/DQ pairs.
 
     Args:
-        source: FP32 model.
-        batches: network inputs of training cases, (n, in_channels, rows, columns) float32.
-        path: where to write.
+        model: FP32, as `onnx_model` gives it.
+        magnitudes: what each of `activations(model)` is clipped at, in its own unit.
+        float_layers: names of convolutions that stay float, their weights and what they take included.
+        weight_bits: 8, or 7 for CPUs that add pairs of products in 16 bits.
+
+    Returns:
+        A new model; equal arguments give equal bytes.
+
+    Raises:
+        CheckpointError: a weight is not finite, or weights or activations are too large for an FP16 scale.
     """
-    logging.disable(logging.WARNING)  # the quantiser advises a pre-processing that the exporter has done already
-    try:
-        quantize_static(
-            source,
-            path,
-            _Batches(batches),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=OPERATORS,
-            per_channel=True,
-            activation_type=QuantType.QInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-            extra_options=SYMMETRIC,
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    integer = _integer_nodes(graph, float_layers)
+    pairs = {name for name in activations(model) if _taken_by(integer, graph, name)}
+    scales = _activation_scales(graph, {name: magnitudes[name] for name in activations(model) if name in pairs})
+    nodes: list[onnx.NodeProto] = []
+    for node in [*_pair_of_inputs(graph, pairs, scales), *graph.node]:
+        if node.op_type in WEIGHTED and node.name in integer:
+            nodes.append(_quantise_weights(graph, node, weight_bits))
+        if node.name in integer:
+            _take_dequantised(node, pairs)
+        nodes.append(node)
+        for name in pairs.intersection(node.output):
+            nodes.extend(_pair(graph, name, scales[name]))
+    replace_nodes(graph, nodes)
+    return result
+
+
+def activations(model: onnx.ModelProto) -> list[str]:
+    """The activations that a pair may stand behind, in the graph's order: those that a quantisable layer takes."""
+    graph = model.graph
+    takers = [node for node in graph.node if node.op_type in (*WEIGHTED, *JOINING, *MOVING)]
+    taken = {name for node in takers for name in node.input} - set(constants(graph)) - {""}
+    made = [*(item.name for item in graph.input), *(name for node in graph.node for name in node.output)]
+    return [name for name in made if name in taken]
+
+
+def layers(model: onnx.ModelProto) -> list[str]:
+    """The names of the layers with weights, in the graph's order."""
+    return [node.name for node in model.graph.node if node.op_type in WEIGHTED]
+
+
+def fp16_scale(magnitude: float | npt.NDArray[np.float32], last: int = LAST) -> Scale:
+    """The smallest scale, a normal FP16 number, at which `magnitude` is at most the integer `last`.
+
+    Args:
+        magnitude: up to `last` x 65504, what the largest FP16 number makes of it.
+        last: the largest integer.
+    """
+    wanted = np.asarray(magnitude, np.float64) / last
+    nearest = wanted.astype(np.float16)
+    up = np.nextafter(nearest, np.where(nearest < wanted, np.float16(np.inf), nearest))
+    return np.maximum(up, np.finfo(np.float16).tiny).astype(np.float32)
+
+
+def _activation_scales(graph: onnx.GraphProto, magnitudes: Mapping[str, float]) -> dict[str, Scale]:
+    scales = {name: _scale_of(name, magnitude) for name, magnitude in magnitudes.items()}
+    for node in graph.node:
+        if node.op_type in MOVING and node.input[0] in scales:
+            scales[node.output[0]] = scales[node.input[0]]
+    return scales
+
+
+def _scale_of(name: str, magnitude: float | npt.NDArray[np.float32], last: int = LAST) -> Scale:
+    largest = last * float(np.finfo(np.float16).max)
+    if (peak := np.max(magnitude)) > largest:
+        raise CheckpointError(
+            f"{name}: values reach {peak:.3g}; INT8 with scales in FP16 holds up to {largest:.3g}. "
+            "Export with --precision fp32, or train anew."
         )
-    finally:
-        logging.disable(logging.NOTSET)
-    model = onnx.load(path)
-    _scale_as_relu_leaves_it(model.graph)
-    _keep_logits_float(model.graph)
-    _drop_unused_initializers(model.graph)
-    path.write_bytes(model.SerializeToString(deterministic=True))
+    return fp16_scale(magnitude, last)
 
 
-def _scale_as_relu_leaves_it(graph: onnx.GraphProto) -> None:
-    """Quantise what goes into a ReLU by the scale of what comes out.
-
-    What saturates is negative and becomes 0 in the ReLU, and all 127 positive steps serve what is left.
-    """
-    producers = _producers(graph)
-    scales = {node.input[0]: node.input[1] for node in graph.node if node.op_type == "QuantizeLinear"}
-    for relu in (node for node in graph.node if node.op_type == "Relu"):
-        dequantise = producers[relu.input[0]]
-        for node in (dequantise, producers[dequantise.input[0]]):
-            node.input[1] = scales[relu.output[0]]
-
-
-def _keep_logits_float(graph: onnx.GraphProto) -> None:
-    """Take away the Q/DQ pair behind the last convolution: nothing integer follows, and it would round the logits."""
-    producers = _producers(graph)
-    dequantise = producers[graph.output[0].name]
-    if dequantise.op_type == "DepthToSpace":
-        dequantise = producers[dequantise.input[0]]
-    quantise = producers[dequantise.input[0]]
-    producers[quantise.input[0]].output[0] = dequantise.output[0]
-    graph.node.remove(quantise)
-    graph.node.remove(dequantise)
+def _integer_nodes(graph: onnx.GraphProto, float_layers: Collection[str]) -> set[str]:
+    """The names of the nodes that work on integers: layers with weights, and what moves or joins values for them."""
+    taken_by = consumers(graph)
+    integer: set[str] = set()
+    for node in reversed(graph.node):
+        serves = any(user.name in integer for user in taken_by.get(node.output[0], ()))
+        if (node.op_type in WEIGHTED and node.name not in float_layers) or (
+            node.op_type in (*JOINING, *MOVING) and serves
+        ):
+            integer.add(node.name)
+    return integer
 
 
-def _drop_unused_initializers(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input}
-    for initializer in [item for item in graph.initializer if item.name not in used]:
-        graph.initializer.remove(initializer)
+def _taken_by(integer: set[str], graph: onnx.GraphProto, name: str) -> bool:
+    return any(node.name in integer and name in _activation_inputs(node) for node in graph.node)
 
 
-def _producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
-    return {name: node for node in graph.node for name in node.output}
+def _activation_inputs(node: onnx.NodeProto) -> list[str]:
+    return list(node.input) if node.op_type in JOINING else list(node.input[:1])
+
+
+def _take_dequantised(node: onnx.NodeProto, pairs: set[str]) -> None:
+    for place, name in enumerate(node.input):
+        if name in pairs:
+            node.input[place] = f"{name}_dequantised"
+
+
+def _pair_of_inputs(graph: onnx.GraphProto, pairs: set[str], scales: Mapping[str, Scale]) -> list[onnx.NodeProto]:
+    names = [item.name for item in graph.input if item.name in pairs]
+    return [node for name in names for node in _pair(graph, name, scales[name])]
+
+
+def _pair(graph: onnx.GraphProto, name: str, scale: Scale) -> list[onnx.NodeProto]:
+    set_constant(graph, f"{name}_scale", scale)
+    set_constant(graph, f"{name}_zero_point", np.zeros((), np.int8))
+    constants_of = [f"{name}_scale", f"{name}_zero_point"]
+    integers, again = f"{name}_quantised", f"{name}_dequantised"
+    return [
+        helper.make_node("QuantizeLinear", [name, *constants_of], [integers], f"{name}_QuantizeLinear"),
+        helper.make_node("DequantizeLinear", [integers, *constants_of], [again], f"{name}_DequantizeLinear"),
+    ]
+
+
+def _quantise_weights(graph: onnx.GraphProto, node: onnx.NodeProto, bits: int) -> onnx.NodeProto:
+    """Store a layer's weights as integers, and give the node that makes them float again."""
+    name = node.input[1]
+    weights = constants(graph)[name].astype(np.float32)
+    if not np.isfinite(weights).all():
+        raise CheckpointError(f"{node.name}: has weights that are not finite; the checkpoint is damaged.")
+    axis = 0 if node.op_type == "Conv" else 1
+    last = 2 ** (bits - 1) - 1
+    others = tuple(place for place in range(weights.ndim) if place != axis)
+    scale = _scale_of(node.name, np.abs(weights).max(axis=others), last)
+    shape = [-1 if place == axis else 1 for place in range(weights.ndim)]
+    integers = np.clip(np.rint(weights / scale.reshape(shape)), -last, last).astype(np.int8)
+    set_constant(graph, f"{name}_quantised", integers)
+    set_constant(graph, f"{name}_scale", scale)
+    set_constant(graph, f"{name}_zero_point", np.zeros(len(scale), np.int8))
+    inputs = [f"{name}_quantised", f"{name}_scale", f"{name}_zero_point"]
+    node.input[1] = f"{name}_dequantised"
+    return helper.make_node("DequantizeLinear", inputs, [node.input[1]], f"{name}_DequantizeLinear", axis=axis)

@@ -1,6 +1,6 @@
 """TumorTrace's native core."""
 
-from typing import Annotated
+from typing import Annotated, overload
 
 import numpy
 from numpy.typing import NDArray
@@ -21,6 +21,35 @@ def threshold_logits(logits: Annotated[NDArray[numpy.float32], dict(order='C', d
     Raises:
         ValueError: `mask` and `logits` differ in size.
         TypeError: an array has another dtype, is not C-contiguous, or `mask` is read-only.
+    """
+
+@overload
+def pack_batch(planes: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], start: int, stop: int, context: int, block: int, scale: float, zero_point: int, out: Annotated[NDArray[numpy.int8], dict(shape=(None, None, None, None), order='C', device='cpu')]) -> None: ...
+
+@overload
+def pack_batch(planes: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], start: int, stop: int, context: int, block: int, scale: float, zero_point: int, out: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None, None), order='C', device='cpu')]) -> None:
+    """
+    Write slices and their neighbours to `out` as a network takes them that begins with integers.
+
+    An integer is clamp(round(plane / scale) + zero_point), ties to even, the quotient in float32; NaN gives the lowest.
+    The channels of `out` are those of `network_batch` after space to depth: (neighbour, channel, row in the block, column
+    in the block), the last one running fastest.
+
+    Args:
+        planes: (slices, channels, rows, columns) float32, C-contiguous.
+        start: first slice of the batch.
+        stop: one past its last slice.
+        context: neighbours on each side; beyond the scan's ends the end slice is repeated.
+        block: 1, 2 or 4; divides rows and columns.
+        scale: positive; rounded to float32.
+        zero_point: the integer that 0.0 becomes.
+        out: (stop - start, rows / block, columns / block, (2 x context + 1) x channels x block x block), int8 or uint8,
+            C-contiguous; written.
+
+    Raises:
+        ValueError: the shape of `out` or another value is not as said above.
+        TypeError: an array has another dtype, another number of axes, is not C-contiguous, or `out` is read-only; start,
+            stop, context or block is negative, or context above 65535.
     """
 
 def cpu_features() -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tumortrace_runtime.backends.backend import mac_share
 from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.metrics import dice
@@ -85,7 +86,8 @@ class BundleTiming:
 
     Attributes:
         backend, precision: as they were asked for.
-        executed_precision: what most layers really ran in.
+        executed_precision: what most multiply-accumulates really ran in.
+        int8_mac_share: the share of them that ran in INT8, 0 to 1.
         size_bytes: of the model's files.
         dice: mean over scans.
         slice_ms: inference alone, per slice.
@@ -95,6 +97,7 @@ class BundleTiming:
     backend: str
     precision: str
     executed_precision: str
+    int8_mac_share: float
     size_bytes: int
     dice: float
     slice_ms: Timing
@@ -141,6 +144,7 @@ def _bundle_timing(segmenter: Segmenter, outcome: list[tuple[float, float, float
         backend=backend.name,
         precision=segmenter.precision,
         executed_precision=backend.executed_precision,
+        int8_mac_share=mac_share(backend.layers, "int8"),
         size_bytes=segmenter.bundle.model_bytes(backend.name, segmenter.precision),
         dice=float(np.mean(scores)),
         slice_ms=summarise_times(slice_ms),

@@ -8,10 +8,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tumortrace_runtime.errors import BackendError, BundleError, SpecError
-from tumortrace_runtime.files import read_json, sha256_file
+from tumortrace_runtime.files import parse_json, sha256_bytes, sha256_file
 from tumortrace_runtime.postprocess import Postprocessing
-from tumortrace_runtime.preprocess import Preprocessing
+from tumortrace_runtime.preprocess import IntegerInput, Preprocessing
 from tumortrace_runtime.settings import from_dict
+from tumortrace_runtime.signature import SIGNATURE, require_signature
 
 FORMAT = "tumortrace-bundle"
 VERSION = 1
@@ -21,13 +22,19 @@ SEAL = "manifest.sha256"
 ARTEFACTS = {
     ("onnxruntime", "fp32"): "model.onnx",
     ("onnxruntime", "fp16"): "model.fp16.onnx",
-    ("onnxruntime", "int8"): "model.int8.onnx",
+    ("onnxruntime", "int8"): "onnxruntime/model.int8.onnx",
+    ("onnxruntime", "int8-7bit"): "onnxruntime/model.int8-7bit.onnx",
     ("openvino", "fp32"): "model.onnx",
     ("openvino", "fp16"): "openvino/model.fp16.xml",
     ("openvino", "bf16"): "openvino/model.fp16.xml",
     ("openvino", "int8"): "openvino/model.int8.xml",
+    ("openvino", "int8-7bit"): "openvino/model.int8-7bit.xml",
+    ("tensorrt", "fp16"): "tensorrt/model.fp16.onnx",
+    ("tensorrt", "int8"): "tensorrt/model.int8-fp16.onnx",
 }
-"""Which file of a bundle an engine runs for a precision."""
+"""Which file of a bundle an engine runs for a precision; "int8-7bit" is INT8 with weights of 7 bits."""
+
+NARROW_WEIGHTS = "-7bit"
 
 
 def model_files(file: str) -> list[str]:
@@ -69,6 +76,30 @@ class Bundle:
             raise BackendError(f"{self.path}: has nothing for {backend} at {precision}; it has {self._choices()}.")
         return self.path / file
 
+    def integer_input(self, backend: str, precision: str) -> IntegerInput | None:
+        """How the model that `backend` runs at `precision` takes its input as integers; None where it takes float32.
+
+        Raises:
+            BackendError: the bundle has no such model.
+        """
+        model = self.artefact(backend, precision).relative_to(self.path).as_posix()
+        values = self.manifest["integer_inputs"].get(model)
+        return None if values is None else from_dict(IntegerInput, values)
+
+    def preferred(self, backend: str) -> str:
+        """The precision to run on `backend` where none is asked for: the fastest at export among the accurate ones.
+
+        Where an export could not run the engine, INT8 if there is any, and else FP16.
+
+        Raises:
+            BackendError: the bundle has nothing for `backend`.
+        """
+        precisions = [precision for name, precision in self.choices() if name == backend]
+        if not precisions:
+            raise BackendError(f"{self.path}: has nothing for {backend}; it has {self._choices()}.")
+        measured = self.manifest["measurements"]["preferred"].get(backend)
+        return str(measured) if measured else next(name for name in ("int8", "fp16", "fp32") if name in precisions)
+
     def model_bytes(self, backend: str, precision: str) -> int:
         """The size on disk of the model that `backend` runs at `precision`.
 
@@ -90,22 +121,34 @@ class Bundle:
         return ", ".join(f"{backend} at {precision}" for backend, precision in self.choices())
 
 
-def open_bundle(path: Path) -> Bundle:
+def open_bundle(path: Path, *, public_key: Path | None = None) -> Bundle:
     """Verify a bundle and read its contracts.
 
+    Args:
+        path: its folder.
+        public_key: PEM file of the Ed25519 key that must have signed it; None asks for no signature.
+
     Raises:
-        BundleError: it is no bundle, is of another version, a file is missing, altered or not listed, or a contract
-            does not hold.
+        BundleError: it is no bundle, is of another version, a file is missing, altered or not listed, a contract does
+            not hold, or a signature was asked for and does not.
+        InputError: the key cannot be used.
     """
     if not (path / MANIFEST).is_file():
-        raise BundleError(f"{path}: is no bundle; a folder with {MANIFEST} wanted.")
+        archive = f"; an archive becomes one by: tumortrace unpack {path} -o FOLDER" if path.is_file() else "."
+        raise BundleError(f"{path}: is no bundle; a folder with {MANIFEST} wanted{archive}")
     try:
-        sha256 = _check_seal(path)
-        manifest = _read_manifest(path)
+        content = (path / MANIFEST).read_bytes()
+        sha256 = _check_seal(path, content)
+        if public_key is not None:
+            require_signature(path, content, public_key)
+        manifest = _parse_manifest(path, content)
         _check_files(path, manifest["files"])
         preprocessing = from_dict(Preprocessing, manifest["input"]["preprocessing"])
         postprocessing = from_dict(Postprocessing, manifest["output"]["postprocessing"])
         _check_shape(path, manifest["input"]["shape"], preprocessing)
+        for values in manifest["integer_inputs"].values():
+            from_dict(IntegerInput, values)
+        dict(manifest["measurements"]["preferred"])
         str(manifest["name"])
     except (KeyError, TypeError, AttributeError) as problem:
         raise BundleError(f"{path / MANIFEST}: a field is missing or of the wrong kind ({problem}).") from problem
@@ -127,9 +170,9 @@ def _check_shape(path: Path, shape: list[Any], preprocessing: Preprocessing) -> 
         raise BundleError(f"{path / MANIFEST}: the network takes {shape}, but its preprocessing gives {wanted}.")
 
 
-def _check_seal(path: Path) -> str:
-    """The manifest's hash, as it stands in the seal beside it."""
-    found = sha256_file(path / MANIFEST)
+def _check_seal(path: Path, content: bytes) -> str:
+    """The hash of the manifest's `content`, as it stands in the seal beside it."""
+    found = sha256_bytes(content)
     if not (path / SEAL).is_file():
         raise BundleError(f"{path / SEAL}: is missing; without it the manifest cannot be trusted.")
     if (path / SEAL).read_bytes() != seal_of(found):
@@ -139,8 +182,8 @@ def _check_seal(path: Path) -> str:
     return found
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    manifest = read_json(path / MANIFEST, BundleError)
+def _parse_manifest(path: Path, content: bytes) -> dict[str, Any]:
+    manifest = parse_json(content, path / MANIFEST, BundleError)
     if not isinstance(manifest, dict) or (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
         found = (manifest.get("format"), manifest.get("version")) if isinstance(manifest, dict) else "no object"
         raise BundleError(f"{path / MANIFEST}: holds {found}; {FORMAT!r} version {VERSION} wanted.")
@@ -149,7 +192,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _check_files(path: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
     present = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
-    if unlisted := sorted(present - set(listed) - {MANIFEST, SEAL}):
+    if unlisted := sorted(present - set(listed) - {MANIFEST, SEAL, SIGNATURE}):
         raise BundleError(f"{path / unlisted[0]}: is not listed in the manifest; remove it, or export anew.")
     for name, entry in listed.items():
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:

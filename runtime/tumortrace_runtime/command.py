@@ -7,6 +7,7 @@ without a message.
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import NoReturn
 
@@ -46,7 +47,12 @@ def run(command: click.Command, program: str, *, extra: str | None = None) -> No
         program: the name that usage lines show.
         extra: the extra to name when any optional library is missing, for a program that needs one extra as a whole.
     """
+    signal.signal(signal.SIGTERM, _end)  # as an exception, so that what is half-written is taken away
     sys.exit(_exit_code(command, program, extra))
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _exit_code(command: click.Command, program: str, extra: str | None) -> int:

@@ -6,11 +6,13 @@ import importlib
 import importlib.metadata
 import importlib.util
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tumortrace_runtime.backends import BACKENDS, devices
+from tumortrace_runtime.backends.backend import Layer
 from tumortrace_runtime.bundle import Bundle, open_bundle
 from tumortrace_runtime.errors import TumorTraceError
 from tumortrace_runtime.golden import self_test
@@ -24,6 +26,10 @@ _LIBRARIES = {
     "surface_distance": ("surface-distance", "HD95 and surface Dice", "metrics"),
     "torch": ("torch", "training and export; segmenting does not need it", "train"),
 }
+
+# The TensorRT backend needs one of these distributions; before 12.8 cuda-python was one by itself.
+_CUDA_LIBRARIES = ("pycuda", "cuda-bindings", "cuda-python")
+_CUDA = "CUDA for Python"
 
 
 @dataclass(frozen=True)
@@ -65,9 +71,10 @@ class Trial:
     Attributes:
         backend: the engine.
         precision: what was asked for.
-        executed_precision: what most layers ran in, or "" when it cannot be used.
+        executed_precision: what most multiply-accumulates ran in, or "" when it cannot be used.
         golden_dice: the lowest Dice against a golden mask, or None when it cannot be used or the bundle has none.
         problem: why it cannot be used, or "".
+        layers: what multiplies and accumulates, and what each of it ran in; none when it cannot be used.
     """
 
     backend: str
@@ -75,6 +82,7 @@ class Trial:
     executed_precision: str = ""
     golden_dice: float | None = None
     problem: str = ""
+    layers: tuple[Layer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +91,7 @@ class Diagnosis:
 
     Attributes:
         machine: the hardware.
-        engines: those that TumorTrace runs models with, and TensorRT.
+        engines: those that TumorTrace runs models with.
         libraries: version of each optional library, "" for a missing one.
         advice: what to install, and for what.
         warnings: what to know before trusting a result of this machine.
@@ -106,16 +114,23 @@ class Diagnosis:
         return values
 
 
-def diagnose(bundle: Path | None = None) -> Diagnosis:
+def diagnose(bundle: Path | None = None, public_key: Path | None = None) -> Diagnosis:
     """Inspect this machine and, where a bundle is given, try each of its models on the engine's default device.
 
+    Args:
+        bundle: the bundle's folder.
+        public_key: PEM file of the Ed25519 key that must have signed it; None asks for no signature.
+
     Raises:
-        BundleError: the bundle does not hold.
+        BundleError: the bundle does not hold, or is not signed as asked.
+        InputError: the key cannot be used.
     """
-    opened = None if bundle is None else open_bundle(bundle)
+    opened = None if bundle is None else open_bundle(bundle, public_key=public_key)
     machine = inspect_machine()
-    engines = (*(inspect_engine(name) for name in sorted(BACKENDS)), _tensorrt())
+    engines = tuple(inspect_engine(name) for name in sorted(BACKENDS))
     libraries = {distribution: _version(name, distribution) for name, (distribution, *_) in _LIBRARIES.items()}
+    if machine.cuda:
+        libraries[_CUDA] = next(_cuda_libraries(), "")
     return Diagnosis(
         machine=machine,
         engines=engines,
@@ -139,7 +154,7 @@ def inspect_engine(name: str) -> Engine:
 def advise(machine: Machine, engines: tuple[Engine, ...], libraries: Mapping[str, str]) -> Iterator[Advice]:
     """What is missing on `machine`, given what is installed."""
     for engine in engines:
-        if engine.name in BACKENDS and not engine.version:
+        if engine.name != "tensorrt" and not engine.version:
             yield Advice(engine.name, f"the {engine.name} backend", _pip(engine.name))
     for distribution, serves, extra in _LIBRARIES.values():
         if not libraries.get(distribution):
@@ -147,6 +162,9 @@ def advise(machine: Machine, engines: tuple[Engine, ...], libraries: Mapping[str
     found = {engine.name: engine for engine in engines}
     yield from _advise_intel(machine, found["openvino"])
     yield from _advise_nvidia(machine, found["onnxruntime"], found["tensorrt"])
+    if found["tensorrt"].version and not libraries.get(_CUDA):
+        major = machine.cuda.partition(".")[0]
+        yield Advice(_CUDA, "the tensorrt backend", f"pip install 'cuda-bindings=={major}.*' (PyCUDA serves too)")
 
 
 def _advise_intel(machine: Machine, openvino: Engine) -> Iterator[Advice]:
@@ -159,18 +177,12 @@ def _advise_intel(machine: Machine, openvino: Engine) -> Iterator[Advice]:
 
 
 def _advise_nvidia(machine: Machine, onnxruntime: Engine, tensorrt: Engine) -> Iterator[Advice]:
-    if machine.jetson:
-        if not tensorrt.version:
-            serves = "TensorRT on this Jetson; no backend of this version uses it yet"
-            yield Advice("tensorrt", serves, "sudo apt-get install tensorrt python3-libnvinfer")
-    elif machine.cuda:
-        if not tensorrt.version:
-            serves = "TensorRT on this NVIDIA GPU; no backend of this version uses it yet"
-            package = f"tensorrt-cu{machine.cuda.partition('.')[0]}"
-            yield Advice("tensorrt", serves, f"pip install --extra-index-url https://pypi.nvidia.com {package}")
-        if onnxruntime.version and "CUDAExecutionProvider" not in onnxruntime.devices:
-            serves = "ONNX Runtime's CUDAExecutionProvider on this NVIDIA GPU"
-            yield Advice("onnxruntime-gpu", serves, "pip uninstall onnxruntime && pip install onnxruntime-gpu")
+    if machine.cuda and not tensorrt.version:
+        yield Advice("tensorrt", "the tensorrt backend", _tensorrt_command(machine))
+    no_cuda_provider = onnxruntime.version and "CUDAExecutionProvider" not in onnxruntime.devices
+    if machine.cuda and not machine.jetson and no_cuda_provider:
+        serves = "ONNX Runtime's CUDAExecutionProvider on this NVIDIA GPU"
+        yield Advice("onnxruntime-gpu", serves, "pip uninstall onnxruntime && pip install onnxruntime-gpu")
 
 
 def warn(cpu: Cpu) -> Iterator[str]:
@@ -179,16 +191,18 @@ def warn(cpu: Cpu) -> Iterator[str]:
         return
     if cpu.architecture == "x86_64":
         yield (
-            "this CPU has no INT8 dot product (VNNI): INT8 sums may saturate at 16 bits, so an INT8 model may be wrong "
-            "and is hardly faster. Use fp16 or fp32."
+            "this CPU has no INT8 dot product (VNNI): its INT8 sums saturate with weights of 8 bits. Asked for int8, "
+            "TumorTrace runs a bundle's int8-7bit here, which cannot saturate, or refuses."
         )
     else:
         yield "this CPU has no INT8 dot product: an INT8 model is hardly faster here than fp32."
 
 
-def _tensorrt() -> Engine:
-    version = _version("tensorrt", "tensorrt")
-    return Engine("tensorrt", version, problem="" if version else "not installed")
+def _tensorrt_command(machine: Machine) -> str:
+    if machine.jetson:
+        return "sudo apt-get install tensorrt python3-libnvinfer"
+    package = f"tensorrt-cu{machine.cuda.partition('.')[0]}"
+    return f"pip install --extra-index-url https://pypi.nvidia.com {package}"
 
 
 def _version(module: str, distribution: str) -> str:
@@ -201,13 +215,20 @@ def _version(module: str, distribution: str) -> str:
         return "unknown"
 
 
+def _cuda_libraries() -> Iterator[str]:
+    """Name and version of what is installed."""
+    for distribution in _CUDA_LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            yield f"{distribution} {importlib.metadata.version(distribution)}"
+
+
 def _trials(bundle: Bundle) -> Iterator[Trial]:
     for backend, precision in bundle.choices():
         try:
             with Segmenter(bundle, backend=backend, precision=precision) as segmenter:
                 scores = self_test(segmenter)
-                executed = segmenter.backend.executed_precision
-            yield Trial(backend, precision, executed, min(scores.values(), default=None))
+                executed, layers = segmenter.backend.executed_precision, tuple(segmenter.backend.layers)
+            yield Trial(backend, precision, executed, min(scores.values(), default=None), layers=layers)
         except TumorTraceError as problem:
             yield Trial(backend, precision, problem=str(problem))
 

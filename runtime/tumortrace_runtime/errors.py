@@ -35,6 +35,10 @@ class BundleError(InputError):
     """A bundle is damaged, incomplete, altered or of another version."""
 
 
+class ModelError(InputError):
+    """A network, or a file with one, is not what an engine can run: damaged, not portable, or out of range."""
+
+
 class BackendError(InputError):
     """An engine, device or precision that was asked for is not there."""
 

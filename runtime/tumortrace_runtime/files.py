@@ -48,9 +48,20 @@ def read_json(path: Path, error: type[InputError] = InputError) -> Any:
         error: the file is missing or is not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
+        content = path.read_bytes()
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror}).") from problem
+    return parse_json(content, path, error)
+
+
+def parse_json(content: bytes, path: Path, error: type[InputError] = InputError) -> Any:
+    """The JSON that was read from `path`.
+
+    Raises:
+        error: it is none.
+    """
+    try:
+        return json.loads(content)
     except (ValueError, RecursionError) as problem:
         raise error(f"{path}: is not JSON ({problem}).") from problem
 
@@ -127,6 +138,12 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
     finally:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
+
+
+def cache_folder(name: str) -> Path:
+    """Where this user's TumorTrace keeps what it can make anew: $XDG_CACHE_HOME/tumortrace/`name`, else in ~/.cache."""
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "tumortrace" / name
 
 
 def _exchange(new: Path, path: Path) -> None:

@@ -56,7 +56,7 @@ def self_test(segmenter: Segmenter) -> dict[str, float]:
 
     Returns:
         golden file to Dice against the expected mask; empty where the bundle expects nothing of this engine and
-        precision, as of bf16, which an export does not run.
+        precision, as of TensorRT, which an export does not run.
 
     Raises:
         AccuracyError: a Dice is below `REQUIRED_DICE`: this device does not compute what the export measured.

@@ -1,53 +1,113 @@
-"""From a prepared scan to its logits and its mask, with any function that runs a network."""
+"""From a prepared scan to its logits and its mask, with anything that runs a network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from tumortrace_runtime.errors import InputError
 from tumortrace_runtime.io.scan import Scan
-from tumortrace_runtime.postprocess import Postprocessing, segment_logits
-from tumortrace_runtime.preprocess import Prepared, Preprocessing, from_grid, network_batch, preprocess
+from tumortrace_runtime.postprocess import Mask, Postprocessing, clean_mask, segment_logits
+from tumortrace_runtime.preprocess import (
+    IntegerInput,
+    Prepared,
+    Preprocessing,
+    from_grid,
+    network_batch,
+    packed_batch,
+    preprocess,
+)
 
 Floats = npt.NDArray[np.float32]
-Run = Callable[[Floats], Floats]
 
 
-def infer(run: Run, planes: Floats, context: int, batch_size: int) -> Floats:
-    """The logits of every slice, batch by batch.
+class Network(Protocol):
+    """What runs a network: an engine's backend, or PyTorch.
+
+    Attributes:
+        integer_input: how it takes its input as integers; None where it takes (n, in_channels, rows, columns) float32.
+    """
+
+    integer_input: IntegerInput | None
+
+    def run(self, batch: Any) -> npt.NDArray[Any]:
+        """What it makes of a batch: logits (n, classes, rows, columns) float32, or a mask (n, rows, columns) uint8."""
+        ...
+
+
+def infer(network: Network, planes: Floats, context: int, batch_size: int) -> npt.NDArray[Any]:
+    """What a network makes of every slice, batch by batch.
 
     Args:
-        run: (n, in_channels, rows, columns) to logits (n, classes, rows, columns), both float32.
+        network: what runs.
         planes: (slices, sequences, rows, columns), as `preprocess` gives them.
         context: neighbouring slices on each side.
-        batch_size: the largest n that `run` is called with.
+        batch_size: the most slices that the network is given at a time.
 
     Returns:
-        (slices, classes, rows, columns) float32.
+        Logits (slices, classes, rows, columns) float32, or a mask (slices, rows, columns) uint8.
     """
-    starts = range(0, len(planes), batch_size)
-    batches = (network_batch(planes, start, min(start + batch_size, len(planes)), context) for start in starts)
-    return np.concatenate([run(batch) for batch in batches])
+    return np.concatenate([network.run(batch) for batch in batches(network, planes, context, batch_size)])
 
 
-def tumour_logits(run: Run, prepared: Prepared, context: int, batch_size: int) -> Floats:
-    """The tumour's logits on the scan's own grid, (slices, rows, columns) float32."""
-    return from_grid(infer(run, prepared.planes, context, batch_size)[:, 0], prepared.placement)
+def batches(network: Network, planes: Floats, context: int, batch_size: int) -> Iterator[npt.NDArray[Any]]:
+    """The batches that `infer` runs, as the network takes them."""
+    for start in range(0, len(planes), batch_size):
+        stop = min(start + batch_size, len(planes))
+        if network.integer_input is None:
+            yield network_batch(planes, start, stop, context)
+        else:
+            yield packed_batch(planes, start, stop, context, network.integer_input)
+
+
+def tumour_logits(network: Network, prepared: Prepared, context: int, batch_size: int) -> Floats:
+    """The tumour's logits on the scan's own grid, (slices, rows, columns) float32.
+
+    Raises:
+        InputError: the network gives masks.
+    """
+    output = infer(network, prepared.planes, context, batch_size)
+    if output.ndim != 4:
+        raise InputError("logits: this network gives masks; one exported with --output logits wanted.")
+    return from_grid(output[:, 0], prepared.placement)
+
+
+def segment_prepared(
+    network: Network, prepared: Prepared, context: int, batch_size: int, postprocessing: Postprocessing
+) -> Mask:
+    """The mask of a prepared scan on its own grid, (slices, rows, columns) 0 or 1."""
+    return finish(infer(network, prepared.planes, context, batch_size), prepared, postprocessing)
+
+
+def finish(output: npt.NDArray[Any], prepared: Prepared, postprocessing: Postprocessing) -> Mask:
+    """The mask on the scan's own grid of what `infer` gave: logits, or a mask that the network thresholded itself.
+
+    Raises:
+        InputError: a logit is NaN, or a mask would have to be resampled.
+    """
+    placement = prepared.placement
+    if output.ndim == 4:
+        return segment_logits(from_grid(output[:, 0], placement), postprocessing)
+    if placement.scaled_px != placement.scan_px:
+        raise InputError("a mask cannot be brought back to a grid of another size; export with --output logits.")
+    mask = np.ascontiguousarray(output[(slice(None), *placement.window)])
+    return clean_mask((mask > 0).astype(np.uint8), postprocessing)
 
 
 def predict_mask(
-    run: Run,
+    network: Network,
     scan: Scan | npt.NDArray[np.generic],
     preprocessing: Preprocessing,
     postprocessing: Postprocessing,
     batch_size: int = 8,
-) -> npt.NDArray[np.uint8]:
+) -> Mask:
     """The mask of a scan, or of voxels (slices, rows, columns, channels): (slices, rows, columns) 0 or 1.
 
     Raises:
         ScanError: the scan is not what the preprocessing asks for.
     """
     prepared = preprocess(scan, preprocessing)
-    return segment_logits(tumour_logits(run, prepared, preprocessing.context, batch_size), postprocessing)
+    return segment_prepared(network, prepared, preprocessing.context, batch_size, postprocessing)

@@ -32,6 +32,14 @@ class Cpu:
     features: tuple[str, ...]
 
     @property
+    def saturates_int8(self) -> bool:
+        """Whether INT8 products are added in pairs in 16 bits, which overflow with weights of more than 7 bits.
+
+        So x86 CPUs without VNNI do, by VPMADDUBSW; Arm CPUs without a dot product add in 32 bits.
+        """
+        return self.architecture == "x86_64" and not self.int8_dot_product
+
+    @property
     def int8_dot_product(self) -> bool:
         """Whether INT8 sums are formed in 32 bits by one instruction, which makes INT8 fast and exact."""
         return not _DOT_PRODUCTS.isdisjoint(self.features)
@@ -63,7 +71,7 @@ class Machine:
 def inspect_machine(root: Path = Path("/")) -> Machine:
     """This machine; `root` is where its /proc, /sys, /dev and /etc are found."""
     return Machine(
-        cpu=Cpu(_cpu_model(root), platform.machine(), len(os.sched_getaffinity(0)), tuple(_native.cpu_features())),
+        cpu=inspect_cpu(root),
         memory_bytes=_memory_bytes(root),
         intel_gpu=_has_intel(root, "sys/class/drm/renderD*/device/vendor"),
         intel_npu=_has_intel(root, "sys/class/accel/accel*/device/vendor"),
@@ -71,6 +79,11 @@ def inspect_machine(root: Path = Path("/")) -> Machine:
         cuda=_cuda_version(),
         jetson=_jetson(root),
     )
+
+
+def inspect_cpu(root: Path = Path("/")) -> Cpu:
+    """This machine's processor; `root` is where its /proc is found. No driver is asked, as `inspect_machine` does."""
+    return Cpu(_cpu_model(root), platform.machine(), len(os.sched_getaffinity(0)), tuple(_native.cpu_features()))
 
 
 def _text(path: Path) -> str:

@@ -15,15 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.backends import load_backend
-from tumortrace_runtime.bundle import Bundle, open_bundle
-from tumortrace_runtime.inference import tumour_logits
+from tumortrace_runtime.bundle import NARROW_WEIGHTS, Bundle, open_bundle
+from tumortrace_runtime.errors import BackendError
+from tumortrace_runtime.inference import finish, infer
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.lesions import Lesion, measure_lesions
-from tumortrace_runtime.postprocess import segment_logits
+from tumortrace_runtime.machine import Cpu, inspect_cpu
 from tumortrace_runtime.preprocess import Prepared, preprocess
 
 BATCH_SIZE = 4
 """Slices that go through the network at a time: a tenth faster per slice than one alone, and more gain nothing."""
+
+
+CPU_DEVICES = {"openvino": "CPU", "onnxruntime": "CPUExecutionProvider"}
+"""What engines that run on a CPU call it."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,8 @@ class Result:
         bundle_sha256: of the bundle's manifest.
         model_sha256: of the model file that ran.
         backend, device: where it ran, by the engine's own name.
-        precision: what was asked for.
-        executed_precision: what most layers really ran in.
+        precision: of the model that ran.
+        executed_precision: what most multiply-accumulates really ran in.
         layer_precisions: how many layers ran in which precision.
     """
 
@@ -86,13 +91,16 @@ class Segmenter:
 
     Args:
         bundle: the bundle's folder, or one that was opened.
-        backend: "openvino" or "onnxruntime".
+        backend: "openvino", "onnxruntime" or "tensorrt".
         device: the engine's own name of it, such as "GPU" or "CUDAExecutionProvider"; None for its CPU.
-        precision: "fp32", "fp16", "int8", or "bf16" where the engine has it.
+        precision: "fp32", "fp16", "int8", or "bf16" where the engine has it; None for what the bundle prefers. On a
+            CPU whose INT8 sums saturate, "int8" runs the bundle's model with weights of 7 bits.
         threads: CPU threads; None for the engine's choice.
+        public_key: PEM file of the Ed25519 key that must have signed the bundle; None asks for no signature.
 
     Raises:
-        BundleError: the bundle does not hold.
+        BundleError: the bundle does not hold, or is not signed as asked.
+        InputError: the key cannot be used.
         BackendError: engine, device or precision are not to be had; nothing else is taken instead.
     """
 
@@ -102,13 +110,22 @@ class Segmenter:
         *,
         backend: str = "openvino",
         device: str | None = None,
-        precision: str = "int8",
+        precision: str | None = None,
         threads: int | None = None,
+        public_key: Path | None = None,
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(Path(bundle))
-        self.precision = precision
-        self._model = self.bundle.artefact(backend, precision)
-        self.backend = load_backend(backend, self._model, device=device, precision=precision, threads=threads)
+        self.bundle = _opened(bundle, public_key)
+        wanted = precision or self.bundle.preferred(backend)
+        self.precision = suited_precision(self.bundle, backend, device, wanted, inspect_cpu())
+        self._model = self.bundle.artefact(backend, self.precision)
+        self.backend = load_backend(
+            backend,
+            self._model,
+            device=device,
+            precision=self.precision.removesuffix(NARROW_WEIGHTS),
+            threads=threads,
+            integer_input=self.bundle.integer_input(backend, self.precision),
+        )
 
     def segment(self, scan: Scan | npt.NDArray[np.generic]) -> Result:
         """Segment one scan.
@@ -127,9 +144,9 @@ class Segmenter:
             with _timed(timings_ms, "preprocess"):
                 prepared = preprocess(scan, spec)
             with _timed(timings_ms, "infer"):
-                logits = tumour_logits(self.backend.run, prepared, spec.context, BATCH_SIZE)
+                output = infer(self.backend, prepared.planes, spec.context, BATCH_SIZE)
             with _timed(timings_ms, "postprocess"):
-                mask = segment_logits(logits, self.bundle.postprocessing)
+                mask = finish(output, prepared, self.bundle.postprocessing)
                 lesions = measure_lesions(mask, spacing_mm, self.bundle.postprocessing.connectivity)
         return Result(
             mask=mask,
@@ -156,6 +173,38 @@ class Segmenter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def suited_precision(bundle: Bundle, backend: str, device: str | None, precision: str, cpu: Cpu) -> str:
+    """The precision to run where `precision` is asked for: for "int8" on a `cpu` whose sums saturate, "int8-7bit".
+
+    Args:
+        bundle: what has the models.
+        backend: as `Segmenter` takes it.
+        device: as `Segmenter` takes it.
+        precision: what is asked for.
+        cpu: this machine's processor, which decides nothing where `device` is another.
+
+    Raises:
+        BackendError: the bundle has no model with 7-bit weights, and `cpu` needs it.
+    """
+    on_cpu = backend in CPU_DEVICES and device in (None, CPU_DEVICES[backend])
+    if precision != "int8" or not on_cpu or not cpu.saturates_int8:
+        return precision
+    bundle.artefact(backend, precision)  # a bundle without INT8 is refused for that alone
+    narrow = f"{precision}{NARROW_WEIGHTS}"
+    if (backend, narrow) not in bundle.choices():
+        raise BackendError(
+            f"{bundle.path}: this CPU has no VNNI, its INT8 sums saturate, and the bundle has no INT8 model with 7-bit "
+            f"weights for {backend}; take fp32 or fp16."
+        )
+    return narrow
+
+
+def _opened(bundle: Bundle | Path | str, public_key: Path | None) -> Bundle:
+    if isinstance(bundle, Bundle):
+        return bundle if public_key is None else open_bundle(bundle.path, public_key=public_key)
+    return open_bundle(Path(bundle), public_key=public_key)
 
 
 @contextmanager

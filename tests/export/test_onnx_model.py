@@ -13,8 +13,9 @@ from torch import nn
 
 from tumortrace.checkpoint import Checkpoint
 from tumortrace.model import build_model
-from tumortrace.predict import network_runner
-from tumortrace_export.onnx_model import INPUT, OPSET, OUTPUT, export_onnx, to_fp16
+from tumortrace.predict import TorchNetwork
+from tumortrace_export.onnx_model import INPUT, OPSET, OUTPUT, onnx_model, save_onnx
+from tumortrace_export.tensorrt_model import to_strongly_typed
 from tumortrace_runtime.errors import CheckpointError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -29,12 +30,12 @@ def run_onnx(path: Path, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float
 @pytest.fixture(scope="module")
 def fp16_file(onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fp16") / "model.fp16.onnx"
-    to_fp16(onnx_file, path)
+    to_strongly_typed(onnx_file, path)
     return path
 
 
 def test_logits_are_pytorchs(onnx_file: Path, checkpoint: Checkpoint, slices: npt.NDArray[np.float32]) -> None:
-    expected = network_runner(checkpoint.network())(slices)
+    expected = TorchNetwork(checkpoint.network()).run(slices)
     assert np.abs(expected).max() > 3
     np.testing.assert_allclose(run_onnx(onnx_file, slices), expected, atol=1e-4)
 
@@ -78,8 +79,8 @@ def test_equal_networks_give_equal_bytes(
     torch.manual_seed(5)
     build_model(checkpoint.model)  # what else the process did must not matter
     again = tmp_path / "again.onnx"
-    export_onnx(checkpoint.network(), checkpoint.model.in_channels, checkpoint.preprocessing.grid_px, again)
-    to_fp16(again, tmp_path / "again.fp16.onnx")
+    save_onnx(onnx_model(checkpoint.network(), checkpoint.model.in_channels, checkpoint.preprocessing.grid_px), again)
+    to_strongly_typed(again, tmp_path / "again.fp16.onnx")
 
     assert again.read_bytes() == onnx_file.read_bytes()
     assert (tmp_path / "again.fp16.onnx").read_bytes() == fp16_file.read_bytes()
@@ -101,7 +102,7 @@ def test_the_classic_network_exports_too(classic: nn.Module, classic_file: Path)
     batch = np.random.default_rng(0).standard_normal((2, 2, 32, 48)).astype(np.float32)
     logits = run_onnx(classic_file, batch)
     assert logits.shape == (2, 2, 32, 48)
-    np.testing.assert_allclose(logits, network_runner(classic)(batch), atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(logits, TorchNetwork(classic).run(batch), atol=1e-4, rtol=1e-4)
 
 
 def test_a_network_that_onnx_cannot_express_is_refused(tmp_path: Path) -> None:
@@ -110,5 +111,5 @@ def test_a_network_that_onnx_cannot_express_is_refused(tmp_path: Path) -> None:
             return batch if batch.sum() > 0 else -batch  # a branch on a value
 
     with pytest.raises(CheckpointError, match="the network cannot be written as ONNX"):
-        export_onnx(Doubting(), 1, (16, 16), tmp_path / "model.onnx")
+        save_onnx(onnx_model(Doubting(), 1, (16, 16)), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []

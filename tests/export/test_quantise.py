@@ -1,186 +1,295 @@
+"""Where Q/DQ pairs stand, and what their scales are."""
+
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Collection
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import numpy_helper
-from torch import nn
 
-from tumortrace.checkpoint import Checkpoint
-from tumortrace.predict import network_runner
-from tumortrace_export.openvino_ir import write_ir
-from tumortrace_export.quantise import quantise
-from tumortrace_runtime.backends import load_backend
-from tumortrace_runtime.errors import OutputError
+from tumortrace_export.graph import attribute, consumers, producers, set_constant
+from tumortrace_export.quantise import activations, fp16_scale, layers, quantise
+from tumortrace_runtime.errors import CheckpointError
 
 Floats = npt.NDArray[np.float32]
-Batches = Callable[[], Iterator[Floats]]
+SMALLEST_SCALE = 2.0**-14
+BOTH_ARCHITECTURES = pytest.mark.parametrize("name", ["unet-xs", "classic"])
 
 
 class Graph:
     """A quantised model, to be looked into."""
 
-    def __init__(self, path: Path) -> None:
-        graph = onnx.load(path).graph
-        self.nodes = list(graph.node)
-        self.output = graph.output[0].name
-        self.values = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-        self.producers = {name: node for node in graph.node for name in node.output}
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.nodes = list(model.graph.node)
+        self.output = model.graph.output[0].name
+        self.values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+        self.producers = producers(model.graph)
+        self.consumers = consumers(model.graph)
+        self.scales = {node.input[0]: self.values[node.input[1]] for node in self.of_type("QuantizeLinear")}
 
     def of_type(self, *types: str) -> list[onnx.NodeProto]:
         return [node for node in self.nodes if node.op_type in types]
 
+    def made_by(self, name: str) -> str:
+        """The operator that makes a tensor; "" for the network's input."""
+        return self.producers[name].op_type if name in self.producers else ""
+
+    def weights(self, layer: onnx.NodeProto) -> tuple[npt.NDArray[np.int8], Floats, int]:
+        """A layer's integers, their scales, and the axis that these go along."""
+        dequantise = self.producers[layer.input[1]]
+        assert dequantise.op_type == "DequantizeLinear"
+        axis = attribute(dequantise, "axis")
+        assert isinstance(axis, int)
+        return self.values[dequantise.input[0]], self.values[dequantise.input[1]], axis
+
+    def integer_layers(self) -> list[str]:
+        made = ((node.name, self.made_by(node.input[1])) for node in self.of_type("Conv", "ConvTranspose"))
+        return [name for name, by in made if by == "DequantizeLinear"]
+
 
 @pytest.fixture(scope="module")
-def graph(int8_file: Path) -> Graph:
-    return Graph(int8_file)
+def graph_of(specimen: Callable[[str], Any]) -> Callable[[str], Graph]:
+    return cache(lambda name: Graph(specimen(name).quantised()))
 
 
-@pytest.fixture(scope="module")
-def reference(checkpoint: Checkpoint, slices: Floats) -> Floats:
-    return network_runner(checkpoint.network())(slices)
-
-
-@pytest.fixture(scope="module")
-def by_onnxruntime(int8_file: Path, slices: Floats) -> Floats:
-    with load_backend("onnxruntime", int8_file, precision="int8") as backend:
-        return backend.run(slices)
-
-
-def test_every_zero_point_is_0(graph: Graph) -> None:
+@BOTH_ARCHITECTURES
+def test_every_zero_point_is_0(name: str, graph_of: Callable[[str], Graph]) -> None:
+    graph = graph_of(name)
     zero_points = [graph.values[node.input[2]] for node in graph.of_type("QuantizeLinear", "DequantizeLinear")]
     assert len(zero_points) > 40
     assert all(points.dtype == np.int8 for points in zero_points)
     assert not any(points.any() for points in zero_points)
 
 
-def test_weights_are_int8_per_channel_and_use_the_whole_range(graph: Graph) -> None:
-    convolutions = graph.of_type("Conv")
-    assert len(convolutions) == 11
-    for convolution in convolutions:
-        dequantise = graph.producers[convolution.input[1]]
-        weights, scales = (graph.values[name] for name in dequantise.input[:2])
-        assert dequantise.op_type == "DequantizeLinear"
-        assert weights.dtype == np.int8
-        assert scales.shape == (len(weights),)
-        assert next(item.i for item in dequantise.attribute if item.name == "axis") == 0
-        assert (np.abs(weights.astype(int)).max(axis=(1, 2, 3)) == 127).all()
-
-
-def test_activations_are_int8_with_one_scale(graph: Graph) -> None:
-    quantised = graph.of_type("QuantizeLinear")
-    assert quantised
-    for node in quantised:
-        assert graph.values[node.input[1]].shape == ()
-        assert graph.values[node.input[1]] > 0
-    for convolution in graph.of_type("Conv", "Add", "Resize"):
-        assert graph.producers[convolution.input[0]].op_type == "DequantizeLinear"
-
-
-def test_a_bias_stays_float(graph: Graph) -> None:
-    for convolution in graph.of_type("Conv"):
-        assert graph.values[convolution.input[2]].dtype == np.float32
-    sources = [node.input[0] for node in graph.of_type("DequantizeLinear") if node.input[0] in graph.values]
-    stored = {graph.values[name].dtype for name in sources}
-    assert stored == {np.dtype(np.int8)}  # TensorRT takes no int32
-
-
-def test_what_enters_a_relu_has_the_scale_of_what_leaves_it(graph: Graph) -> None:
-    scales = {node.input[0]: node.input[1] for node in graph.of_type("QuantizeLinear")}
-    relus = graph.of_type("Relu")
-    assert len(relus) == 8
-    for relu in relus:
-        dequantise = graph.producers[relu.input[0]]
-        quantise_node = graph.producers[dequantise.input[0]]
-        assert dequantise.input[1] == quantise_node.input[1] == scales[relu.output[0]]
-
-
-def test_logits_are_not_rounded(graph: Graph, by_onnxruntime: Floats) -> None:
-    shuffle = graph.producers[graph.output]
-    assert shuffle.op_type == "DepthToSpace"
-    assert graph.producers[shuffle.input[0]].op_type == "Conv"
-    assert len(np.unique(by_onnxruntime)) > 1000  # of int8, 256
-
-
-def test_nothing_is_stored_that_is_not_used(graph: Graph) -> None:
-    assert set(graph.values) == {name for node in graph.nodes for name in node.input} & set(graph.values)
-
-
-def test_ranges_reach_to_the_rarest_value(onnx_file: Path, calibration: Batches, tmp_path: Path) -> None:
-    *batches, last = calibration()
-    last = last.copy()
-    last[0, 4, 30, 30] = 50.0
-    quantise(onnx_file, [*batches, last], tmp_path / "model.onnx")
-    first = next(node for node in Graph(tmp_path / "model.onnx").nodes if node.op_type == "QuantizeLinear")
-    assert Graph(tmp_path / "model.onnx").values[first.input[1]] == pytest.approx(50.0 / 127, rel=0.01)
-
-
-def test_int8_logits_are_near_those_of_fp32(by_onnxruntime: Floats, reference: Floats) -> None:
-    spread = float(np.ptp(reference))
-    error = np.abs(by_onnxruntime - reference)
-    assert spread > 3
-    assert error.mean() < 0.01 * spread
-    assert error.max() < 0.1 * spread
-    assert ((by_onnxruntime > 0) != (reference > 0)).mean() < 0.005
-
-
-def test_both_engines_compute_the_same_int8(
-    int8_file: Path, slices: Floats, by_onnxruntime: Floats, reference: Floats, tmp_path: Path
+@BOTH_ARCHITECTURES
+@pytest.mark.parametrize("bits", [8, 7])
+def test_weights_are_integers_per_output_channel_to_half_a_step(
+    name: str, bits: int, specimen: Callable[[str], Any]
 ) -> None:
-    """Within 2 % of the logits' spread at every pixel."""
-    write_ir(int8_file, tmp_path / "model.xml")
-    with load_backend("openvino", tmp_path / "model.xml", precision="int8") as backend:
-        by_openvino = backend.run(slices)
-        assert backend.layer_precisions == {"int8": 11}
-
-    assert np.abs(by_openvino - by_onnxruntime).max() < 0.02 * np.ptp(reference)
-
-
-def test_equal_sources_give_equal_bytes(onnx_file: Path, int8_file: Path, calibration: Batches, tmp_path: Path) -> None:
-    quantise(onnx_file, calibration(), tmp_path / "again.onnx")
-    assert (tmp_path / "again.onnx").read_bytes() == int8_file.read_bytes()
-    for name in ("one", "two"):
-        write_ir(int8_file, tmp_path / f"{name}.xml")
-    for suffix in (".xml", ".bin"):
-        assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
+    source = Graph(specimen(name).model)
+    graph = Graph(specimen(name).quantised(weight_bits=bits))
+    last = {8: 127, 7: 63}[bits]
+    for before, after in zip(*(each.of_type("Conv", "ConvTranspose") for each in (source, graph)), strict=True):
+        integers, scale, axis = graph.weights(after)
+        assert integers.dtype == np.int8
+        assert axis == (0 if after.op_type == "Conv" else 1)
+        by_channel, floats = (np.moveaxis(each, axis, -1) for each in (integers, source.values[before.input[1]]))
+        assert scale.shape == by_channel.shape[-1:]
+        largest = np.abs(by_channel.astype(int)).max(axis=(0, 1, 2))
+        assert (largest == last).all(), after.name  # the whole range, and no more
+        assert (np.abs(by_channel * scale - floats) <= scale / 2 * (1 + 1e-5)).all()
 
 
-def test_an_ir_that_the_disk_has_no_room_for_is_refused(int8_file: Path, tmp_path: Path, files_of_at_most: Any) -> None:
-    with files_of_at_most(50_000), pytest.raises(OutputError, match=r"model\.xml: cannot be written"):
-        write_ir(int8_file, tmp_path / "model.xml")
+@BOTH_ARCHITECTURES
+def test_a_bias_stays_as_it_is(name: str, specimen: Callable[[str], Any], graph_of: Callable[[str], Graph]) -> None:
+    source, graph = Graph(specimen(name).model), graph_of(name)
+    for layer in graph.of_type("Conv", "ConvTranspose"):
+        assert graph.values[layer.input[2]].dtype == np.float32
+        np.testing.assert_array_equal(graph.values[layer.input[2]], source.values[layer.input[2]])
 
 
-def test_logging_is_as_it_was(onnx_file: Path, calibration: Batches, tmp_path: Path) -> None:
-    assert logging.root.manager.disable == logging.NOTSET
-    with pytest.raises(RuntimeError):
-        raise_through_quantise(onnx_file, tmp_path)
-    assert logging.root.manager.disable == logging.NOTSET
+@BOTH_ARCHITECTURES
+def test_every_scale_is_a_normal_fp16_number(name: str, graph_of: Callable[[str], Graph]) -> None:
+    graph = graph_of(name)
+    for node in graph.of_type("QuantizeLinear", "DequantizeLinear"):
+        scale = graph.values[node.input[1]]
+        np.testing.assert_array_equal(scale.astype(np.float16).astype(np.float32), scale)
+        assert (scale >= SMALLEST_SCALE).all()
+        assert (scale <= 65504).all()
 
 
-def raise_through_quantise(source: Path, folder: Path) -> None:
-    def broken() -> Iterator[Floats]:
-        raise RuntimeError
-        yield
+@BOTH_ARCHITECTURES
+def test_scales_reach_to_the_magnitudes(
+    name: str, specimen: Callable[[str], Any], graph_of: Callable[[str], Graph]
+) -> None:
+    graph, moved = graph_of(name), 0
+    for tensor, scale in graph.scales.items():
+        assert scale.shape == ()
+        if graph.made_by(tensor) in ("Resize", "MaxPool"):
+            moved += 1
+        else:
+            assert float(scale) * 127 == pytest.approx(specimen(name).magnitudes[tensor], rel=2**-10)
+    assert moved
 
-    quantise(source, broken(), folder / "model.onnx")
+
+@BOTH_ARCHITECTURES
+def test_pairs_stand_behind_a_relu_and_not_before_it(name: str, graph_of: Callable[[str], Graph]) -> None:
+    graph = graph_of(name)
+    relus = graph.of_type("Relu")
+    assert relus
+    for relu in relus:
+        assert graph.made_by(relu.input[0]) == "Conv"
+        assert graph.consumers[relu.output[0]][0].op_type == "QuantizeLinear"
 
 
-def test_the_classic_network_is_quantised_too(classic: nn.Module, classic_file: Path, tmp_path: Path) -> None:
-    batches = np.random.default_rng(0).standard_normal((4, 1, 2, 32, 48)).astype(np.float32)
-    quantise(classic_file, batches, tmp_path / "model.onnx")
+@BOTH_ARCHITECTURES
+def test_what_a_layer_takes_is_dequantised(name: str, graph_of: Callable[[str], Graph]) -> None:
+    graph = graph_of(name)
+    for node in graph.of_type("Conv", "ConvTranspose", "Resize", "MaxPool"):
+        assert graph.made_by(node.input[0]) == "DequantizeLinear", node.name
+    joining = graph.of_type("Add", "Concat")
+    assert joining
+    for node in joining:
+        assert [graph.made_by(name) for name in node.input] == ["DequantizeLinear"] * 2, node.name
 
-    graph = Graph(tmp_path / "model.onnx")
-    assert graph.producers[graph.output].op_type == "Conv"
-    convolutions = graph.of_type("Conv", "ConvTranspose")
-    assert {node.op_type for node in convolutions} == {"Conv", "ConvTranspose"}
-    for node in convolutions:
-        assert graph.values[graph.producers[node.input[1]].input[0]].dtype == np.int8
-    expected = network_runner(classic)(batches[0])
-    with load_backend("onnxruntime", tmp_path / "model.onnx", precision="int8") as backend:
-        assert np.abs(backend.run(batches[0]) - expected).mean() < 0.03 * np.ptp(expected)
+
+@BOTH_ARCHITECTURES
+def test_what_only_moves_values_keeps_their_scale(name: str, graph_of: Callable[[str], Graph]) -> None:
+    graph = graph_of(name)
+    for node in graph.of_type("Resize", "MaxPool"):
+        (after,) = graph.consumers[node.output[0]]
+        assert after.op_type == "QuantizeLinear"
+        before = graph.producers[node.input[0]]
+        assert graph.values[after.input[1]] == graph.values[before.input[1]]
+
+
+@BOTH_ARCHITECTURES
+def test_logits_are_not_rounded(name: str, graph_of: Callable[[str], Graph]) -> None:
+    graph = graph_of(name)
+    last = graph.producers[graph.output]
+    if name == "unet-xs":
+        assert last.op_type == "DepthToSpace"
+        last = graph.producers[last.input[0]]
+    assert (last.op_type, last.name) == ("Conv", "head")
+
+
+@BOTH_ARCHITECTURES
+def test_nothing_is_stored_that_is_not_used(name: str, graph_of: Callable[[str], Graph]) -> None:
+    graph = graph_of(name)
+    assert set(graph.values) <= {name for node in graph.nodes for name in node.input}
+    assert all(graph.consumers.get(node.output[0]) for node in graph.of_type("QuantizeLinear", "DequantizeLinear"))
+
+
+@settings(deadline=None, max_examples=10)
+@given(data=st.data())
+@pytest.mark.parametrize("name", ["unet-xs", "classic"])
+def test_exactly_the_float_layers_go_back(name: str, data: st.DataObject, specimen: Callable[[str], Any]) -> None:
+    model = specimen(name).model
+    float_layers = data.draw(st.sets(st.sampled_from(layers(model))))
+    quantised = specimen(name).quantised(float_layers=float_layers)
+    onnx.checker.check_model(quantised, full_check=True)
+
+    source, graph = Graph(model), Graph(quantised)
+    assert graph.integer_layers() == [each for each in layers(model) if each not in float_layers]
+    for before, after in zip(*(each.of_type("Conv", "ConvTranspose") for each in (source, graph)), strict=True):
+        if after.name in float_layers:
+            assert list(after.input) == list(before.input)
+            np.testing.assert_array_equal(graph.values[after.input[1]], source.values[before.input[1]])
+        else:
+            assert graph.made_by(after.input[0]) == "DequantizeLinear"
+    taken = {node.input[0] for node in graph.of_type("QuantizeLinear")}
+    assert taken == dequantised_for(graph, float_layers)
+
+
+def dequantised_for(graph: Graph, float_layers: Collection[str]) -> set[str]:
+    """The tensors that integer layers take, directly or by way of what moves and joins values."""
+    wanted: set[str] = set()
+    for node in reversed(graph.nodes):
+        serves = node.op_type in ("Add", "Concat", "Resize", "MaxPool") and node.output[0] in wanted
+        if serves or (node.op_type in ("Conv", "ConvTranspose") and node.name not in float_layers):
+            inputs = node.input if node.op_type in ("Add", "Concat") else node.input[:1]
+            wanted |= {name.removesuffix("_dequantised") for name in inputs}
+    return wanted
+
+
+def test_who_else_takes_what_a_float_layer_takes_still_gets_integers(specimen: Callable[[str], Any]) -> None:
+    """A skip goes down, to the float layer, and across, to an Add."""
+    graph = Graph(specimen("unet-xs").quantised(float_layers=["encoder.1.0.0"]))
+    (layer,) = (node for node in graph.nodes if node.name == "encoder.1.0.0")
+    skip = layer.input[0]
+    assert graph.made_by(skip) == "Relu"
+    (across,) = graph.consumers[f"{skip}_dequantised"]
+    assert across.op_type == "Add"
+
+
+def test_with_every_layer_in_float_nothing_is_left_to_quantise(specimen: Callable[[str], Any]) -> None:
+    model = specimen("unet-xs").model
+    quantised = specimen("unet-xs").quantised(float_layers=layers(model))
+    assert list(quantised.graph.node) == list(model.graph.node)
+
+
+def test_narrow_weights_change_nothing_else(specimen: Callable[[str], Any]) -> None:
+    narrow, full = (Graph(specimen("unet-xs").quantised(weight_bits=bits)) for bits in (7, 8))
+    assert narrow.scales == full.scales
+    assert narrow.nodes == full.nodes
+
+
+@settings(max_examples=300)
+@given(
+    magnitude=st.floats(0, 127 * 65504.0) | st.floats(0, 1e-2),
+    last=st.sampled_from([63, 127]),
+)
+def test_a_scale_is_the_smallest_normal_fp16_number_that_reaches(magnitude: float, last: int) -> None:
+    magnitude = min(magnitude, last * 65504.0)
+    (scale,) = scales = fp16_scale(np.array([magnitude]), last)
+    assert scales.dtype == np.float32
+    assert scale == np.float16(scale)
+    assert scale >= SMALLEST_SCALE
+    assert magnitude / last <= scale
+    below = float(np.nextafter(np.float16(scale), np.float16(0)))
+    assert below < SMALLEST_SCALE or below < magnitude / last
+
+
+@given(magnitude=st.floats(0, 1e6), factor=st.floats(1, 4))
+def test_a_larger_magnitude_never_gets_a_smaller_scale(magnitude: float, factor: float) -> None:
+    assert fp16_scale(magnitude) <= fp16_scale(factor * magnitude)
+
+
+def test_a_channel_without_weights_and_a_tensor_of_zeros_are_quantised(
+    specimen: Callable[[str], Any], run_model: Callable[..., Floats]
+) -> None:
+    sample = specimen("no stem")
+    model = sample.model
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    weights = Graph(model).values[first.input[1]].copy()
+    weights[3] = 0
+    set_constant(model.graph, first.input[1], weights)
+    silent = {**sample.magnitudes, activations(model)[0]: 0.0}
+    assert np.isfinite(run_model(quantise(model, silent), sample.batch)).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_weight_that_is_not_finite_is_refused(value: float, specimen: Callable[[str], Any]) -> None:
+    with pytest.raises(CheckpointError, match=r"encoder\.1\.0\.0: has weights that are not finite"):
+        quantise(with_weight(specimen("no stem").model, value), specimen("no stem").magnitudes)
+
+
+def test_what_no_fp16_scale_reaches_is_refused(specimen: Callable[[str], Any]) -> None:
+    sample = specimen("no stem")
+    huge = activations(sample.model)[1]
+    with pytest.raises(CheckpointError, match=rf"{huge}: values reach 1e\+07.*--precision fp32"):
+        quantise(sample.model, {**sample.magnitudes, huge: 1e7})
+    with pytest.raises(CheckpointError, match=r"encoder\.1\.0\.0: values reach 1e\+07"):
+        quantise(with_weight(sample.model, 1e7), sample.magnitudes)
+
+
+def test_a_huge_tensor_that_stays_float_is_no_obstacle(specimen: Callable[[str], Any]) -> None:
+    sample = specimen("no stem")
+    first = next(node for node in sample.model.graph.node if node.op_type == "Conv")
+    before_its_relu = {**sample.magnitudes, first.output[0]: 1e9}
+    assert quantise(sample.model, before_its_relu) == sample.quantised()
+
+
+def with_weight(model: onnx.ModelProto, value: float) -> onnx.ModelProto:
+    """The model with one weight of its layer encoder.1.0.0 set."""
+    (layer,) = (node for node in model.graph.node if node.name == "encoder.1.0.0")
+    weights = Graph(model).values[layer.input[1]].copy()
+    weights[0, 0, 0, 0] = value
+    set_constant(model.graph, layer.input[1], weights)
+    return model
+
+
+def test_equal_arguments_give_equal_bytes_and_the_source_is_left_alone(specimen: Callable[[str], Any]) -> None:
+    sample = specimen("classic")
+    source = sample.model
+    one = quantise(source, sample.magnitudes, float_layers=["head", "upsample.1"])
+    two = quantise(source, dict(reversed(sample.magnitudes.items())), float_layers={"upsample.1", "head"})
+    assert one.SerializeToString(deterministic=True) == two.SerializeToString(deterministic=True)
+    assert source == sample.model

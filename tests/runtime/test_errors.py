@@ -12,6 +12,7 @@ EXIT_CODES = {
     errors.SpecError: 2,
     errors.CheckpointError: 2,
     errors.BundleError: 2,
+    errors.ModelError: 2,
     errors.BackendError: 2,
     errors.OutputError: 2,
     errors.AccuracyError: 3,

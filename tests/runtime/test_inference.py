@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.inference import infer, predict_mask, tumour_logits
 from tumortrace_runtime.postprocess import Postprocessing
-from tumortrace_runtime.preprocess import Preprocessing, preprocess
+from tumortrace_runtime.preprocess import IntegerInput, Preprocessing, packed_batch, preprocess
 
 SPEC = Preprocessing(("t1", "flair"), context=1, grid_px=(24, 20))
 
@@ -21,11 +23,21 @@ class Network:
     def __init__(self) -> None:
         self.batch_sizes: list[int] = []
 
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
+    integer_input = None
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
         assert batch.dtype == np.float32
         assert batch.flags.c_contiguous
         self.batch_sizes.append(len(batch))
         return np.stack([batch.min(axis=1), batch.max(axis=1)], axis=1)
+
+
+class Function:
+    """A network whose answer is a function of the batch."""
+
+    def __init__(self, run: Callable[[np.ndarray], np.ndarray], integer_input: IntegerInput | None = None) -> None:
+        self.run = run
+        self.integer_input = integer_input
 
 
 def scan(slices: int = 5, rows: int = 21, columns: int = 18) -> np.ndarray:
@@ -68,7 +80,7 @@ def test_a_mask_is_where_the_logit_exceeds_the_threshold() -> None:
     def flair(batch: np.ndarray) -> np.ndarray:
         return batch[:, 1:] - 1
 
-    mask = predict_mask(flair, scan(), spec, Postprocessing())
+    mask = predict_mask(Function(flair), scan(), spec, Postprocessing())
 
     assert mask.dtype == np.uint8
     planes = preprocess(scan(), spec).planes
@@ -82,8 +94,8 @@ def test_post_processing_is_applied() -> None:
         logits[:, 0, 10, 10] = 1
         return logits
 
-    assert predict_mask(lonely, scan(), SPEC, Postprocessing(min_lesion_voxels=5)).sum() == 5
-    assert predict_mask(lonely, scan(), SPEC, Postprocessing(min_lesion_voxels=6)).sum() == 0
+    assert predict_mask(Function(lonely), scan(), SPEC, Postprocessing(min_lesion_voxels=5)).sum() == 5
+    assert predict_mask(Function(lonely), scan(), SPEC, Postprocessing(min_lesion_voxels=6)).sum() == 0
 
 
 def test_a_scan_of_another_kind_is_refused_before_the_network_runs() -> None:
@@ -93,3 +105,43 @@ def test_a_scan_of_another_kind_is_refused_before_the_network_runs() -> None:
         predict_mask(network, scan()[..., :1], SPEC, Postprocessing())
 
     assert network.batch_sizes == []
+
+
+def test_a_network_of_integers_is_given_packed_batches() -> None:
+    taken = IntegerInput("int8", 0.05, 0, 2)
+    planes = np.random.default_rng(0).standard_normal((5, 2, 6, 4)).astype(np.float32)
+    given: list[np.ndarray] = []
+
+    def keep(batch: np.ndarray) -> np.ndarray:
+        given.append(batch)
+        return np.zeros((len(batch), 1, 6, 4), np.float32)
+
+    infer(Function(keep, taken), planes, context=1, batch_size=2)
+
+    expected = [packed_batch(planes, start, min(start + 2, 5), 1, taken) for start in (0, 2, 4)]
+    for batch, wanted in zip(given, expected, strict=True):
+        np.testing.assert_array_equal(batch, wanted)
+
+
+def test_a_mask_of_the_graphs_own_is_cropped_and_cleaned() -> None:
+    def threshold(batch: np.ndarray) -> np.ndarray:
+        return (batch[:, 3] > 1).astype(np.uint8)
+
+    def flair(batch: np.ndarray) -> np.ndarray:
+        return batch[:, 3:4] - 1
+
+    spec = Postprocessing(fill_holes=True, min_lesion_voxels=5)
+    wanted = predict_mask(Function(flair), scan(), SPEC, spec)
+    assert wanted.any()
+    np.testing.assert_array_equal(predict_mask(Function(threshold), scan(), SPEC, spec), wanted)
+
+
+def test_a_mask_is_not_resampled() -> None:
+    def threshold(batch: np.ndarray) -> np.ndarray:
+        return np.zeros((len(batch), 24, 20), np.uint8)
+
+    spec = Preprocessing(("t1", "flair"), context=1, grid_px=(24, 20), fit="resize")
+    with pytest.raises(InputError, match="export with --output logits"):
+        predict_mask(Function(threshold), scan(rows=48, columns=40), spec, Postprocessing())
+    with pytest.raises(InputError, match="this network gives masks"):
+        tumour_logits(Function(threshold), preprocess(scan(), SPEC), 1, 2)

@@ -17,16 +17,19 @@ import pytest
 
 from tumortrace.phantom import generate_case
 from tumortrace_runtime import Segmenter
-from tumortrace_runtime.bundle import open_bundle
+from tumortrace_runtime.bundle import Bundle, open_bundle
 from tumortrace_runtime.errors import BackendError, BundleError, ScanError
 from tumortrace_runtime.files import sha256_file
 from tumortrace_runtime.inference import tumour_logits
 from tumortrace_runtime.io.scan import Geometry, Scan
+from tumortrace_runtime.machine import Cpu
 from tumortrace_runtime.metrics import dice
 from tumortrace_runtime.preprocess import channel_statistics, normalise, preprocess
+from tumortrace_runtime.segmenter import CPU_DEVICES, suited_precision
 
 ENGINES = ("openvino", "onnxruntime")
 EACH_ENGINE = pytest.mark.parametrize("engine", ENGINES)
+WITHOUT_VNNI = Cpu("", "x86_64", 2, ("avx2", "avx512f"))
 
 # The engines sum float32 products in another order: measured 0 on this network, 3e-5 on a trained one whose logits
 # reach 23. At INT8 one step of the last layer's scale is about 0.1; the engines may round a tie differently.
@@ -85,7 +88,7 @@ def test_both_engines_agree(precision: str, segmenters: dict) -> None:
     one, other = (segmenters[engine, precision] for engine in ENGINES)
     prepared = preprocess(phantom().voxels, one.bundle.preprocessing)
 
-    logits = [tumour_logits(each.backend.run, prepared, 1, 1) for each in (one, other)]
+    logits = [tumour_logits(each.backend, prepared, 1, 1) for each in (one, other)]
 
     np.testing.assert_allclose(*logits, atol=LOGIT_TOLERANCE[precision], rtol=0)
     differing = (one.segment(phantom()).mask != other.segment(phantom()).mask).mean()
@@ -203,15 +206,15 @@ def test_voxels_that_do_not_fit_are_refused(voxels: np.ndarray, told: str, segme
 def test_what_is_not_to_be_had_is_refused(tiny_bundle: Path) -> None:
     with pytest.raises(BackendError, match="nothing for onnxruntime at bf16"):
         Segmenter(tiny_bundle, backend="onnxruntime", precision="bf16")
-    with pytest.raises(BackendError, match="nothing for tensorrt at int8"):
-        Segmenter(tiny_bundle, backend="tensorrt")
+    with pytest.raises(BackendError, match="nothing for tensorflow at fp32"):
+        Segmenter(tiny_bundle, backend="tensorflow", precision="fp32")
     with pytest.raises(BackendError, match="no device 'AUTO'"):
         Segmenter(tiny_bundle, backend="openvino", device="AUTO")
 
 
 def test_a_precision_that_was_not_exported_is_refused(tiny_bundle: Path) -> None:
     bundle = open_bundle(tiny_bundle)
-    without = {name: entry for name, entry in bundle.manifest["files"].items() if name != "model.int8.onnx"}
+    without = {name: entry for name, entry in bundle.manifest["files"].items() if "onnxruntime/" not in name}
     bundle = dataclasses.replace(bundle, manifest={**bundle.manifest, "files": without})
 
     with pytest.raises(BackendError, match="nothing for onnxruntime at int8; it has onnxruntime at fp32"):
@@ -234,3 +237,55 @@ def test_a_closed_segmenter_runs_no_more(engine: str, tiny_bundle: Path) -> None
 
     with pytest.raises(BackendError, match="closed"):
         segmenter.segment(phantom())
+
+
+@EACH_ENGINE
+def test_a_cpu_whose_sums_saturate_gets_weights_of_7_bits(engine: str, tiny_bundle: Path) -> None:
+    bundle = open_bundle(tiny_bundle)
+
+    assert suited_precision(bundle, engine, None, "int8", WITHOUT_VNNI) == "int8-7bit"
+    assert suited_precision(bundle, engine, CPU_DEVICES[engine], "int8", WITHOUT_VNNI) == "int8-7bit"
+    for precision in ("fp32", "fp16", "bf16", "int8-7bit"):
+        assert suited_precision(bundle, engine, None, precision, WITHOUT_VNNI) == precision
+
+
+@EACH_ENGINE
+@pytest.mark.parametrize("cpu", [Cpu("", "x86_64", 2, ("avx2", "avx_vnni")), Cpu("", "aarch64", 2, ())])
+def test_any_other_cpu_gets_what_was_asked_for(engine: str, cpu: Cpu, tiny_bundle: Path) -> None:
+    assert suited_precision(open_bundle(tiny_bundle), engine, None, "int8", cpu) == "int8"
+
+
+@pytest.mark.parametrize(
+    ("engine", "device"),
+    [("openvino", "GPU"), ("openvino", "NPU"), ("onnxruntime", "CUDAExecutionProvider"), ("tensorrt", None)],
+)
+def test_a_device_other_than_the_cpu_does_not_depend_on_it(engine: str, device: str | None, tiny_bundle: Path) -> None:
+    assert suited_precision(open_bundle(tiny_bundle), engine, device, "int8", WITHOUT_VNNI) == "int8"
+
+
+@EACH_ENGINE
+def test_a_cpu_whose_sums_saturate_is_refused_int8_of_8_bits(engine: str, tiny_bundle: Path) -> None:
+    bundle = without_files(open_bundle(tiny_bundle), f"{engine}/model.int8-7bit")
+
+    with pytest.raises(BackendError, match=f"no INT8 model with 7-bit weights for {engine}; take fp32 or fp16"):
+        suited_precision(bundle, engine, None, "int8", WITHOUT_VNNI)
+    other = next(name for name in ENGINES if name != engine)
+    assert suited_precision(bundle, other, None, "int8", WITHOUT_VNNI) == "int8-7bit"
+    with pytest.raises(BackendError, match=f"nothing for {engine} at int8; it has"):
+        suited_precision(without_files(bundle, engine), engine, None, "int8", WITHOUT_VNNI)
+
+
+@EACH_ENGINE
+def test_weights_of_7_bits_run_anywhere(engine: str, tiny_bundle: Path) -> None:
+    with Segmenter(tiny_bundle, backend=engine, precision="int8-7bit", threads=1) as segmenter:
+        result = segmenter.segment(phantom())
+
+    assert (result.precision, result.executed_precision) == ("int8-7bit", "int8")
+    assert result.model_sha256 == sha256_file(segmenter.bundle.artefact(engine, "int8-7bit"))
+    assert dice(result.mask, expected_mask(segmenter, phantom())) > 0.95
+
+
+def without_files(bundle: Bundle, prefix: str) -> Bundle:
+    """The bundle as it were without the model files whose path begins so."""
+    kept = {name: entry for name, entry in bundle.manifest["files"].items() if not name.startswith(prefix)}
+    return dataclasses.replace(bundle, manifest={**bundle.manifest, "files": kept})

@@ -15,7 +15,7 @@ import torch
 from tumortrace.checkpoint import CONFIG, WEIGHTS, Checkpoint, load_checkpoint, save_checkpoint
 from tumortrace.index import load_index, open_case
 from tumortrace.model import build_model, family_config
-from tumortrace.predict import CheckpointPredictor, network_runner
+from tumortrace.predict import CheckpointPredictor, TorchNetwork
 from tumortrace_runtime.errors import CheckpointError, OutputError
 from tumortrace_runtime.files import read_json, sha256_file, write_json
 from tumortrace_runtime.postprocess import Postprocessing
@@ -71,9 +71,9 @@ def test_weights_in_another_memory_layout_are_stored_alike(tmp_path: Path, check
 
 def test_the_network_computes_what_it_computed(tmp_path: Path, checkpoint: Checkpoint) -> None:
     batch = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
-    before = network_runner(checkpoint.network())(batch)
+    before = TorchNetwork(checkpoint.network()).run(batch)
     save_checkpoint(tmp_path / "checkpoint", checkpoint)
-    np.testing.assert_array_equal(network_runner(load_checkpoint(tmp_path / "checkpoint").network())(batch), before)
+    np.testing.assert_array_equal(TorchNetwork(load_checkpoint(tmp_path / "checkpoint").network()).run(batch), before)
 
 
 def test_saving_again_replaces_all_of_it(tmp_path: Path, checkpoint: Checkpoint) -> None:

@@ -28,7 +28,9 @@ def make(folder: Path) -> tuple[Path, Path]:
     _tumortrace("prepare", phantoms, "-o", index)
     _tumortrace("split", index, "--folds", "2", "-o", split)
     _tumortrace("train", *data, *settings, "-o", run)
-    _call("tumortrace_export.cli", run / "best", "--int8", *data, "--max-drop", "1", "-o", bundle)
+    _call(
+        "tumortrace_export.cli", run / "best", "--int8", *data, "--max-drop", "1", "--max-case-drop", "1", "-o", bundle
+    )
     return bundle, next(path for path in sorted(phantoms.iterdir()) if path.is_dir())
 
 

@@ -30,7 +30,7 @@ def main(bundle: Path, scan_folder: Path) -> None:
     scan = read_case(case, with_truth=False)
     masks = {}
     for backend in ("openvino", "onnxruntime"):
-        with Segmenter(bundle, backend=backend) as segmenter:
+        with Segmenter(bundle, backend=backend, precision="int8") as segmenter:
             result = segmenter.segment(scan)
         assert result.mask.shape == scan.voxels.shape[:3], result.mask.shape
         assert result.mask.dtype == np.uint8

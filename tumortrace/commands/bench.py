@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tumortrace.commands.options import key_option
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,6 +30,7 @@ def command() -> None:
 @click.option("--part", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds over all cases.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; else the engine's choice.")
+@key_option
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Results to write, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def bench_run(
@@ -37,6 +40,7 @@ def bench_run(
     part: str,
     repeats: int,
     threads: int | None,
+    public_key: Path | None,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -52,7 +56,7 @@ def bench_run(
 
     index = load_index(index_path)
     scans = [open_case(index, name) for name in load_split(split_path, index).part(part)]
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, public_key=public_key)
     segmenters, not_run = [], []
     with ExitStack() as stack:
         for backend, precision in opened.choices():
@@ -78,12 +82,13 @@ def bench_run(
 def _table(rows: Sequence[BundleTiming]) -> str:
     from tumortrace_runtime.table import format_table
 
-    headings = ("engine", "precision", "ran in", "MB", "Dice", "ms/slice", "ms/scan")
+    headings = ("engine", "precision", "ran in", "INT8 MACs", "MB", "Dice", "ms/slice", "ms/scan")
     cells = [
         (
             row.backend,
             row.precision,
             row.executed_precision,
+            f"{100 * row.int8_mac_share:.1f} %",
             f"{row.size_bytes / 1e6:.1f}",
             f"{row.dice:.4f}",
             f"{row.slice_ms.median_ms:.2f}",

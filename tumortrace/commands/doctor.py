@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
+from tumortrace.commands.options import key_option
+from tumortrace_runtime.backends.backend import Layer, mac_share
 from tumortrace_runtime.doctor import Diagnosis, Engine, Trial, diagnose
 from tumortrace_runtime.machine import Machine
+from tumortrace_runtime.table import format_table
 
 
 @click.command("doctor")
 @click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@key_option
+@click.option("--layers", is_flag=True, help="Show what each layer of BUNDLE's models runs in.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(bundle: Path | None, as_json: bool) -> None:
+def command(bundle: Path | None, public_key: Path | None, layers: bool, as_json: bool) -> None:
     """Say what this machine can run and how to install what is missing; with BUNDLE, try each of its models."""
-    diagnosis = diagnose(bundle)
-    click.echo(json.dumps(diagnosis.to_dict(), indent=1) if as_json else "\n".join(_lines(diagnosis)))
+    if public_key is not None and bundle is None:
+        raise click.UsageError("--key says who must have signed BUNDLE; name the bundle.")
+    if layers and bundle is None:
+        raise click.UsageError("--layers shows those of BUNDLE; name the bundle.")
+    diagnosis = diagnose(bundle, public_key)
+    if as_json:
+        click.echo(json.dumps(diagnosis.to_dict(), indent=1))
+    else:
+        click.echo("\n".join((*_lines(diagnosis), *(_layer_lines(diagnosis.trials) if layers else ()))))
 
 
 def _lines(diagnosis: Diagnosis) -> Iterator[str]:
@@ -30,7 +42,7 @@ def _lines(diagnosis: Diagnosis) -> Iterator[str]:
         yield f"{name:<17}{version or 'missing'}"
     if diagnosis.bundle is not None:
         yield f"\nbundle {diagnosis.bundle}, each model on the engine's default device:"
-        yield from (f"  {trial.backend:<13}{trial.precision:<6}{_trial_text(trial)}" for trial in diagnosis.trials)
+        yield from (f"  {trial.backend:<13}{trial.precision:<11}{_trial_text(trial)}" for trial in diagnosis.trials)
     if diagnosis.warnings:
         yield ""
         yield from (f"Warning: {warning}" for warning in diagnosis.warnings)
@@ -68,4 +80,25 @@ def _trial_text(trial: Trial) -> str:
     if trial.problem:
         return f"cannot be used: {trial.problem}"
     golden = "no self-test" if trial.golden_dice is None else f"self-test Dice {trial.golden_dice:.4f}"
-    return f"runs in {trial.executed_precision}, {golden}"
+    share = 100 * mac_share(trial.layers, trial.executed_precision)
+    extent = f" ({share:.1f} % of multiply-accumulates)" if trial.layers else ""
+    return f"runs in {trial.executed_precision}{extent}, {golden}"
+
+
+def _layer_lines(trials: Sequence[Trial]) -> Iterator[str]:
+    """A table for each precision that was asked for, the engines side by side."""
+    for precision in dict.fromkeys(trial.precision for trial in trials):
+        if tried := [trial for trial in trials if trial.precision == precision and trial.layers]:
+            yield f"\nasked for {precision}, each layer runs in:"
+            yield _layer_table(tried)
+
+
+def _layer_table(trials: Sequence[Trial]) -> str:
+    columns = [{_layer_text(layer): layer.precision for layer in trial.layers} for trial in trials]
+    rows = dict.fromkeys(text for column in columns for text in column)
+    headings = ("layer", "kind", "MMACs", *(trial.backend for trial in trials))
+    return format_table(headings, [(*text, *(column.get(text, "") for column in columns)) for text in rows])
+
+
+def _layer_text(layer: Layer) -> tuple[str, str, str]:
+    return layer.name, layer.kind, f"{layer.macs / 1e6:.2f}"

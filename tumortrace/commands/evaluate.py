@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import engine_options, progress_bar
+from tumortrace.commands.options import engine_options, key_option, progress_bar
 
 if TYPE_CHECKING:
     from tumortrace.report import Predict
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @click.option("--tolerance", type=float, default=2.0, show_default=True, help="Of surface Dice, in mm or else px.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the report.")
 @engine_options
+@key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(
     model: Path,
@@ -39,7 +40,8 @@ def command(
 ) -> None:
     """Measure every case of a part in 3-D, on its own grid, and write cases.csv, summary.json and overlays.
 
-    A checkpoint runs in PyTorch at fp32; a bundle runs as --backend and --precision say.
+    A checkpoint runs in PyTorch at fp32; a bundle runs as --backend and --precision say. With --key, only a bundle
+    that it signed will do.
     """
     from tumortrace.index import load_index, open_case
     from tumortrace.report import evaluate_cases, write_report
@@ -60,7 +62,7 @@ def _predictor(model: Path, engine: dict[str, Any]) -> Iterator[tuple[Predict, d
     """A function from scan to mask, and what it is, for the report."""
     from tumortrace_runtime.bundle import MANIFEST
 
-    if (model / MANIFEST).exists():
+    if engine["public_key"] is not None or (model / MANIFEST).exists():
         from tumortrace_runtime.segmenter import Segmenter
 
         with Segmenter(model, **engine) as segmenter:

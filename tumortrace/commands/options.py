@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -16,14 +17,20 @@ F = TypeVar("F", bound=Callable[..., None])
 def engine_options(command: F) -> F:
     """Add --backend, --device, --precision and --threads, named as `Segmenter` takes them."""
     options = [
-        click.option("--backend", default="openvino", show_default=True, help="openvino or onnxruntime."),
+        click.option("--backend", default="openvino", show_default=True, help="openvino, onnxruntime or tensorrt."),
         click.option("--device", help="By the engine's own name, such as GPU or CUDAExecutionProvider; else its CPU."),
-        click.option("--precision", default="int8", show_default=True, help="fp32, fp16, bf16 or int8."),
+        click.option("--precision", help="fp32, fp16, bf16 or int8.  [default: what BUNDLE prefers]"),
         click.option("--threads", type=click.IntRange(min=1), help="CPU threads; else the engine's choice."),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def key_option(command: F) -> F:
+    """Add --key, the public key that must have signed the bundle, named `public_key` as the runtime takes it."""
+    text = "PEM file of the public Ed25519 key that must have signed BUNDLE; else no signature is asked for."
+    return click.option("--key", "public_key", type=click.Path(path_type=Path), help=text)(command)
 
 
 def progress_bar(items: Sequence[T], label: str) -> AbstractContextManager[Iterable[T]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import engine_options, progress_bar
+from tumortrace.commands.options import engine_options, key_option, progress_bar
 from tumortrace_runtime.command import DonePartly
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--layout", help="How the files are laid out: lgg or nifti; found by the files present when left out.")
 @click.option("--mapping", "mapping_path", type=click.Path(path_type=Path), help="Mapping of channels to NIfTI files.")
 @engine_options
+@key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def command(
     bundle: Path,

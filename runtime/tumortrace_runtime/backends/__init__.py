@@ -12,18 +12,29 @@ from types import ModuleType
 
 from tumortrace_runtime.backends.backend import PRECISIONS, Backend, Batch
 from tumortrace_runtime.errors import BackendError
+from tumortrace_runtime.preprocess import IntegerInput
 
 __all__ = ["BACKENDS", "PRECISIONS", "Backend", "Batch", "default_device", "devices", "load_backend"]
 
 BACKENDS = {
     "openvino": "tumortrace_runtime.backends.openvino",
     "onnxruntime": "tumortrace_runtime.backends.onnxruntime",
+    "tensorrt": "tumortrace_runtime.backends.tensorrt",
 }
-"""Name to module. A module offers `DEFAULT_DEVICE`, `devices()` and `load(...)`; the extra has the backend's name."""
+"""Name to module. A module offers `DEFAULT_DEVICE`, `devices()` and `load(...)`; the extra has the backend's name.
+
+TensorRT has no extra, and its module imports it when it is used: `tumortrace doctor` prints what installs it.
+"""
 
 
 def load_backend(
-    name: str, model_path: Path, *, device: str | None = None, precision: str = "fp32", threads: int | None = None
+    name: str,
+    model_path: Path,
+    *,
+    device: str | None = None,
+    precision: str = "fp32",
+    threads: int | None = None,
+    integer_input: IntegerInput | None = None,
 ) -> Backend:
     """Load a model into an engine.
 
@@ -33,6 +44,7 @@ def load_backend(
         device: the engine's own name of it; None for the engine's default.
         precision: one of `PRECISIONS`, the artefact's; "bf16" runs an "fp16" artefact.
         threads: CPU threads; None for the engine's choice.
+        integer_input: how the artefact takes its input as integers; None where it takes float32.
 
     Raises:
         BackendError: the backend is unknown or its library missing, the device is not there, the precision is not to
@@ -44,7 +56,9 @@ def load_backend(
     if not model_path.is_file():
         raise BackendError(f"{model_path}: no such model file.")
     chosen = module.DEFAULT_DEVICE if device is None else device
-    backend: Backend = module.load(model_path, device=chosen, precision=precision, threads=threads)
+    backend: Backend = module.load(
+        model_path, device=chosen, precision=precision, threads=threads, integer_input=integer_input
+    )
     return backend
 
 

@@ -1,23 +1,48 @@
-"""What every engine offers, and the checks that they share."""
+"""What every engine offers, and what engines share: the report of their layers, and checks."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import BackendError, InputError
+from tumortrace_runtime.preprocess import IntegerInput
 
-Batch = npt.NDArray[np.float32]
+Batch = npt.NDArray[Any]
+Outputs = dict[str, npt.NDArray[Any]]
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 """What can be asked for, the widest first."""
 
 UNKNOWN_PRECISION = "unknown"
+_WIDEST_FIRST = (*PRECISIONS, UNKNOWN_PRECISION)
+
+CONV, CONV_TRANSPOSE, MATMUL = "Conv", "ConvTranspose", "MatMul"
+"""The kinds of layers that multiply and accumulate, by ONNX's names."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution, transposed convolution or matrix product of a loaded model.
+
+    Attributes:
+        name: of its node in the ONNX model, such as "encoder.0.0.0"; the same on every engine.
+        kind: "Conv", "ConvTranspose" or "MatMul".
+        precision: what it really runs in, one of `PRECISIONS`; "unknown" where the engine does not tell.
+        macs: multiply-accumulates per slice, without what the engine pads.
+    """
+
+    name: str
+    kind: str
+    precision: str
+    macs: int
 
 
 class Backend(Protocol):
@@ -27,31 +52,40 @@ class Backend(Protocol):
         name: key in `tumortrace_runtime.backends.BACKENDS`.
         device: where it really runs, by the engine's own name.
         version: of the engine.
-        layer_precisions: how many convolutions and matrix products really run in which precision, read from the loaded
-            engine and not from the file.
-        executed_precision: the one of `layer_precisions` with the most layers, the wider where two have as many;
-            "unknown" where the engine does not tell.
+        integer_input: how the model takes its input as integers; None where it takes float32.
+        layers: what multiplies and accumulates, in the model's order; the precisions are read from the loaded engine
+            and not from the file.
+        layer_precisions: how many of `layers` really run in which precision.
+        executed_precision: the one with the most multiply-accumulates, the wider where two have as many; "unknown"
+            where the engine does not tell.
     """
 
     name: str
     device: str
     version: str
+    integer_input: IntegerInput | None
+    layers: Sequence[Layer]
     layer_precisions: Mapping[str, int]
     executed_precision: str
 
-    def run(self, batch: Batch) -> Batch:
-        """The logits of a batch.
+    def run(self, batch: Batch) -> npt.NDArray[Any]:
+        """The model's first output of a batch: its logits, or its mask.
 
         Args:
-            batch: (n, channels, rows, columns) float32, C-contiguous; it is read in place, and not kept.
+            batch: C-contiguous; (n, channels, rows, columns) float32, or what `integer_input` says, as `packed_batch`
+                gives it. It is read in place, and not kept.
 
         Returns:
-            (n, classes, rows, columns) float32, the caller's own.
+            (n, classes, rows, columns) float32 logits, or (n, rows, columns) uint8 classes; the caller's own.
 
         Raises:
             InputError: another shape, dtype or memory layout than the model takes.
             BackendError: the engine failed, or has been closed.
         """
+        ...
+
+    def run_all(self, batch: Batch) -> Outputs:
+        """Every output of a batch by its name, the first one first; see `run`."""
         ...
 
     def close(self) -> None:
@@ -65,28 +99,100 @@ class Backend(Protocol):
     ) -> None: ...
 
 
-def most_layers(layer_precisions: Mapping[str, int]) -> str:
-    """The precision with the most layers, the wider where two have as many; "unknown" where there are none."""
-    if not layer_precisions:
-        return UNKNOWN_PRECISION
-    return max(layer_precisions, key=lambda precision: (layer_precisions[precision], -PRECISIONS.index(precision)))
-
-
-def count_precisions(precisions: Iterable[str]) -> dict[str, int]:
+def count_precisions(layers: Iterable[Layer]) -> dict[str, int]:
     """How many layers run in which precision, the widest first."""
-    counts = Counter(precisions)
-    return {precision: counts[precision] for precision in PRECISIONS if counts[precision]}
+    counts = Counter(layer.precision for layer in layers)
+    return {precision: counts[precision] for precision in _WIDEST_FIRST if counts[precision]}
 
 
-def check_batch(batch: Batch, image_shape: tuple[int, ...]) -> None:
-    """Refuse a batch that a model of (channels, rows, columns) `image_shape` does not take.
+def most_macs(layers: Sequence[Layer]) -> str:
+    """The precision with the most multiply-accumulates, the wider of two with as many; "unknown" without layers."""
+    return max(count_precisions(layers), key=lambda precision: mac_share(layers, precision), default=UNKNOWN_PRECISION)
+
+
+def mac_share(layers: Iterable[Layer], precision: str) -> float:
+    """The share, 0 to 1, of all multiply-accumulates that run in `precision`; 0 without layers.
+
+    >>> mac_share([Layer("first", "Conv", "int8", 300), Layer("head", "Conv", "fp32", 100)], "int8")
+    0.75
+    """
+    macs: Counter[str] = Counter()
+    for layer in layers:
+        macs[layer.precision] += layer.macs
+    return macs[precision] / max(1, macs.total())
+
+
+def layer_report(layers: Sequence[Layer]) -> dict[str, Any]:
+    """The layer-precision report as JSON values: `layers`, each with its attributes, and `int8_mac_share`."""
+    return {"layers": [asdict(layer) for layer in layers], "int8_mac_share": mac_share(layers, "int8")}
+
+
+def count_macs(kind: str, image: Sequence[int], weights: Sequence[int], result: Sequence[int]) -> int:
+    """Multiply-accumulates of a layer on one slice, of what it is given and gives in a batch of 1.
+
+    Args:
+        kind: of the layer.
+        image: shape of its input: (1, channels, *pixels), or (..., k) for a matrix product.
+        weights: shape of its kernel, groups apart or not, or of the matrix.
+        result: shape of its output, as `image`.
+    """
+    if kind == MATMUL:
+        return math.prod(result) * image[-1]
+    pixels = image[2:] if kind == CONV_TRANSPOSE else result[2:]
+    return math.prod(weights) * math.prod(pixels)
+
+
+def layers_that_ran(known: Sequence[tuple[str, Layer]], kernels: Sequence[tuple[str, str]]) -> tuple[Layer, ...]:
+    """The layers of a model with the precisions of the kernels that an engine runs them by.
+
+    Engines rename some layers. Where all kernels of unknown names run in one precision and are as many as the layers
+    without a kernel, these ran in that precision; else theirs is "unknown".
+
+    Args:
+        known: each layer of the model under the name that the engine has for it.
+        kernels: name and precision of each that the engine runs.
+    """
+    names = {name for name, _ in known}
+    precisions = {name: precision for name, precision in kernels if name in names}
+    renamed = [precision for name, precision in kernels if name not in names]
+    left = [name for name, _ in known if name not in precisions]
+    rest = renamed[0] if len(set(renamed)) == 1 and len(renamed) == len(left) else UNKNOWN_PRECISION
+    return tuple(replace(layer, precision=precisions.get(name, rest)) for name, layer in known)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a loaded model takes.
+
+    Attributes:
+        dtype: "float32", "int8" or "uint8".
+        image_shape: of one image of a batch.
+    """
+
+    dtype: str
+    image_shape: tuple[int, ...]
+
+
+def check_contract(model_path: Path, taken: Taken, integer_input: IntegerInput | None) -> None:
+    """Refuse a model that does not take its input as the bundle says.
+
+    Raises:
+        BackendError: it takes another type.
+    """
+    wanted = "float32" if integer_input is None else integer_input.dtype
+    if taken.dtype != wanted:
+        raise BackendError(f"{model_path}: takes {taken.dtype}, but {wanted} was to be given to it; export anew.")
+
+
+def check_batch(batch: Batch, taken: Taken) -> None:
+    """Refuse a batch that a model does not take.
 
     Raises:
         InputError: another shape, dtype or memory layout.
     """
-    if batch.dtype != np.float32 or batch.ndim != 4 or batch.shape[1:] != image_shape or not batch.shape[0]:
-        wanted = ", ".join(map(str, image_shape))
-        raise InputError(f"batch: {batch.dtype} of shape {batch.shape} given; float32 (n, {wanted}) wanted.")
+    if batch.dtype != taken.dtype or batch.ndim != 4 or batch.shape[1:] != taken.image_shape or not batch.shape[0]:
+        wanted = ", ".join(map(str, taken.image_shape))
+        raise InputError(f"batch: {batch.dtype} of shape {batch.shape} given; {taken.dtype} (n, {wanted}) wanted.")
     if not batch.flags.c_contiguous:
         raise InputError("batch: not C-contiguous; pass numpy.ascontiguousarray(batch).")
 

@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from tumortrace_runtime.backends.backend import (
+    CONV,
+    CONV_TRANSPOSE,
+    MATMUL,
+    UNKNOWN_PRECISION,
     Batch,
+    Layer,
+    Outputs,
+    Taken,
     check_batch,
+    check_contract,
+    count_macs,
     count_precisions,
     first_line,
+    layers_that_ran,
     missing_device,
-    most_layers,
+    most_macs,
 )
 from tumortrace_runtime.errors import BackendError
+from tumortrace_runtime.preprocess import IntegerInput
 
 DEFAULT_DEVICE = "CPUExecutionProvider"
 
-_ARITHMETIC_LAYERS = {
-    *("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "MatMul", "Gemm", "FusedMatMul"),
+_KINDS = {"Conv": CONV, "ConvTranspose": CONV_TRANSPOSE, "MatMul": MATMUL, "Gemm": MATMUL}
+_ARITHMETIC_KERNELS = {
+    *_KINDS,
+    *("FusedConv", "NhwcFusedConv", "FusedMatMul"),
     *("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger", "QGemm"),
 }
 _PRECISIONS = {"float": "fp32", "float16": "fp16", "bfloat16": "bf16", "int8": "int8", "uint8": "int8"}
+_INPUT_TYPES = {"tensor(float)": "float32", "tensor(int8)": "int8", "tensor(uint8)": "uint8"}
 _FATAL_ONLY = 4
-
-Layer = tuple[str, str]
-"""The execution provider that ran a layer, and the type of the layer's input."""
 
 
 def devices() -> list[str]:
@@ -40,26 +54,49 @@ def devices() -> list[str]:
     return list(onnxruntime.get_available_providers())
 
 
-def load(model_path: Path, *, device: str, precision: str, threads: int | None) -> OnnxRuntimeBackend:
+def load(
+    model_path: Path,
+    *,
+    device: str,
+    precision: str,
+    threads: int | None,
+    integer_input: IntegerInput | None,
+) -> OnnxRuntimeBackend:
     """Open a session and run it once; see `tumortrace_runtime.backends.load_backend`."""
     if device not in devices():
         raise missing_device("onnxruntime", device, devices())
     if precision == "bf16":
         raise BackendError("onnxruntime: has no bf16 to ask for; it runs what the file says: fp32, fp16 or int8.")
-    with tempfile.TemporaryDirectory(prefix="tumortrace-") as folder:
-        try:
-            session = onnxruntime.InferenceSession(
-                model_path, _options(threads, Path(folder)), providers=[device], enable_fallback=False
-            )
-            image_shape = _image_shape(model_path, session)
-            layers = list(_layers_that_ran(session, image_shape))
-        except BackendError:
-            raise
-        except Exception as problem:  # ONNX Runtime's own error types share no base but Exception
-            raise BackendError(
-                f"{model_path}: ONNX Runtime cannot load it on {device} ({first_line(problem)})."
-            ) from problem
-    return OnnxRuntimeBackend(session, device, image_shape, layers)
+    try:
+        with tempfile.TemporaryDirectory(prefix="tumortrace-") as folder:
+            session = _open(model_path, device, _options(threads, Path(folder) / "trace"))
+            taken = _taken(model_path, session)
+            check_contract(model_path, taken, integer_input)
+            kernels = [node for node in _trace(session, taken) if node.operator in _ARITHMETIC_KERNELS]
+            plain = _open(model_path, DEFAULT_DEVICE, _as_written(_options(threads, Path(folder) / "plain")))
+            known = list(_layers(_trace(plain, taken)))
+    except BackendError:
+        raise
+    except Exception as problem:  # ONNX Runtime's own error types share no base but Exception
+        raise BackendError(
+            f"{model_path}: ONNX Runtime cannot load it on {device} ({first_line(problem)})."
+        ) from problem
+    if elsewhere := sorted({kernel.provider for kernel in kernels} - {device}):
+        raise BackendError(f"onnxruntime: asked for {device}, but layers ran on {', '.join(elsewhere)}.")
+    layers = layers_that_ran(known, [(kernel.name, kernel.precision) for kernel in kernels])
+    return OnnxRuntimeBackend(session, device, taken, integer_input, layers)
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node that ran: its operator and execution provider, and the shapes of what it took and gave."""
+
+    name: str
+    operator: str
+    provider: str
+    precision: str
+    inputs: list[list[int]]
+    outputs: list[list[int]]
 
 
 class OnnxRuntimeBackend:
@@ -67,34 +104,40 @@ class OnnxRuntimeBackend:
 
     name = "onnxruntime"
 
-    def __init__(self, session: Any, device: str, image_shape: tuple[int, ...], layers: list[Layer]) -> None:
-        """Take over a session; `load` makes it.
-
-        Raises:
-            BackendError: a convolution or matrix product ran elsewhere than on `device`.
-        """
-        elsewhere = sorted({provider for provider, _ in layers} - {device})
-        if elsewhere:
-            raise BackendError(f"onnxruntime: asked for {device}, but layers ran on {', '.join(elsewhere)}.")
+    def __init__(
+        self,
+        session: Any,
+        device: str,
+        taken: Taken,
+        integer_input: IntegerInput | None,
+        layers: tuple[Layer, ...],
+    ) -> None:
+        """Take over a session; `load` makes it."""
         self._session: Any = session
-        self._image_shape = image_shape
+        self._taken = taken
         self._input_name = session.get_inputs()[0].name
+        self._outputs = [output.name for output in session.get_outputs()]
         self.device = device
         self.version = str(onnxruntime.__version__)
-        self.layer_precisions = count_precisions(_PRECISIONS[kind] for _, kind in layers)
-        self.executed_precision = most_layers(self.layer_precisions)
+        self.integer_input = integer_input
+        self.layers = layers
+        self.layer_precisions = count_precisions(layers)
+        self.executed_precision = most_macs(layers)
 
-    def run(self, batch: Batch) -> Batch:
-        """(n, channels, rows, columns) float32 to (n, classes, rows, columns) float32 logits."""
-        check_batch(batch, self._image_shape)
+    def run(self, batch: Batch) -> npt.NDArray[Any]:
+        """The logits, or the mask, of a batch."""
+        return next(iter(self.run_all(batch).values()))
+
+    def run_all(self, batch: Batch) -> Outputs:
+        """Every output of a batch, by name."""
+        check_batch(batch, self._taken)
         if self._session is None:
             raise BackendError("onnxruntime: the model has been closed.")
         try:
-            (logits,) = self._session.run(None, {self._input_name: batch})
+            outputs = self._session.run(self._outputs, {self._input_name: batch})
         except Exception as problem:  # ONNX Runtime's own error types share no base but Exception
             raise BackendError(f"onnxruntime: inference on {self.device} failed ({first_line(problem)}).") from problem
-        result: Batch = np.asarray(logits, np.float32)
-        return result
+        return dict(zip(self._outputs, outputs, strict=True))
 
     def close(self) -> None:
         """Give back the session."""
@@ -109,12 +152,16 @@ class OnnxRuntimeBackend:
         self.close()
 
 
-def _options(threads: int | None, trace_folder: Path) -> Any:
+def _open(model_path: Path, device: str, options: Any) -> Any:
+    return onnxruntime.InferenceSession(model_path, options, providers=[device], enable_fallback=False)
+
+
+def _options(threads: int | None, trace: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = _FATAL_ONLY  # errors come as exceptions
     options.enable_profiling = True
-    options.profile_file_prefix = str(trace_folder / "trace")
+    options.profile_file_prefix = str(trace)
     # Threads that spin between runs save nothing here, and slow whatever works meanwhile to half its speed.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
@@ -122,23 +169,48 @@ def _options(threads: int | None, trace_folder: Path) -> Any:
     return options
 
 
-def _image_shape(model_path: Path, session: Any) -> tuple[int, ...]:
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise BackendError(f"{model_path}: {len(inputs)} inputs and {len(outputs)} outputs found; one each wanted.")
+def _as_written(options: Any) -> Any:
+    """`options`, but for the graph as the file has it: optimising renames nodes and pads their tensors."""
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")  # the trace leaves out packed weights
+    return options
+
+
+def _taken(model_path: Path, session: Any) -> Taken:
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        raise BackendError(f"{model_path}: {len(inputs)} inputs found; one wanted.")
     shape, kind = inputs[0].shape, inputs[0].type
-    if kind != "tensor(float)" or len(shape) != 4 or not all(isinstance(size, int) for size in shape[1:]):
+    if kind not in _INPUT_TYPES or len(shape) != 4 or not all(isinstance(size, int) for size in shape[1:]):
         raise BackendError(
             f"{model_path}: input {kind} {shape} found; float32 (n, channels, rows, columns) with fixed sizes wanted."
         )
-    return tuple(shape[1:])
+    return Taken(_INPUT_TYPES[kind], tuple(shape[1:]))
 
 
-def _layers_that_ran(session: Any, image_shape: tuple[int, ...]) -> Iterator[Layer]:
+def _trace(session: Any, taken: Taken) -> Iterator[_Node]:
     """Run once with the profiler on, and read from its trace what ran where; later runs are not profiled."""
-    blank = np.zeros((1, *image_shape), np.float32)
+    blank = np.zeros((1, *taken.image_shape), taken.dtype)
     session.run(None, {session.get_inputs()[0].name: blank})
     for event in json.loads(Path(session.end_profiling()).read_bytes()):
-        facts = event.get("args", {})
-        if event["name"].endswith("_kernel_time") and facts.get("op_name") in _ARITHMETIC_LAYERS:
-            yield facts["provider"], next(iter(facts["input_type_shape"][0]))
+        if event["name"].endswith("_kernel_time"):
+            yield _node(event["name"].removesuffix("_kernel_time"), event["args"])
+
+
+def _node(name: str, facts: Mapping[str, Any]) -> _Node:
+    takes, gives = facts["input_type_shape"], facts["output_type_shape"]  # a list of {type: shape}
+    return _Node(
+        name=re.sub(r"_token_\d+$", "", name),  # added where it runs in another memory layout
+        operator=facts["op_name"],
+        provider=facts["provider"],
+        precision=_PRECISIONS.get(next((kind for tensor in takes for kind in tensor), ""), UNKNOWN_PRECISION),
+        inputs=[shape for tensor in takes for shape in tensor.values()],
+        outputs=[shape for tensor in gives for shape in tensor.values()],
+    )
+
+
+def _layers(nodes: Iterable[_Node]) -> Iterator[tuple[str, Layer]]:
+    for node in nodes:
+        if kind := _KINDS.get(node.operator):
+            macs = count_macs(kind, node.inputs[0], node.inputs[1], node.outputs[0])
+            yield node.name, Layer(node.name, kind, UNKNOWN_PRECISION, macs)

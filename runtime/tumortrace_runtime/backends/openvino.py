@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import openvino
 
 from tumortrace_runtime.backends.backend import (
+    CONV,
+    CONV_TRANSPOSE,
+    MATMUL,
+    UNKNOWN_PRECISION,
     Batch,
+    Layer,
+    Outputs,
+    Taken,
     check_batch,
+    check_contract,
+    count_macs,
     count_precisions,
     first_line,
+    layers_that_ran,
     missing_device,
-    most_layers,
+    most_macs,
 )
 from tumortrace_runtime.errors import BackendError
+from tumortrace_runtime.preprocess import IntegerInput
 
 DEFAULT_DEVICE = "CPU"
 
-_ARITHMETIC_LAYERS = {"Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul"}
+BATCH_SIZES = (4, 1)
+"""A model is compiled for each: with a batch of fixed size OpenVINO leaves out changes of layout that it else makes."""
+
+_KINDS = {
+    "Convolution": CONV,
+    "GroupConvolution": CONV,
+    "ConvolutionBackpropData": CONV_TRANSPOSE,
+    "GroupConvolutionBackpropData": CONV_TRANSPOSE,
+    "MatMul": MATMUL,
+}
+_ARITHMETIC_KERNELS = {"Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "MatMul"}
 _PRECISIONS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16", "i8": "int8", "u8": "int8"}
 
 
@@ -31,7 +54,14 @@ def devices() -> list[str]:
     return list(openvino.Core().available_devices)
 
 
-def load(model_path: Path, *, device: str, precision: str, threads: int | None) -> OpenVinoBackend:
+def load(
+    model_path: Path,
+    *,
+    device: str,
+    precision: str,
+    threads: int | None,
+    integer_input: IntegerInput | None,
+) -> OpenVinoBackend:
     """Compile a model; see `tumortrace_runtime.backends.load_backend`."""
     if precision == "int8" and model_path.suffix != ".xml":
         # The IR is what an export measured; read directly, the Q/DQ ONNX of one network gave other logits in 2026.4.
@@ -39,45 +69,67 @@ def load(model_path: Path, *, device: str, precision: str, threads: int | None) 
     core = openvino.Core()
     _check_device(core, device, precision)
     try:
-        compiled = core.compile_model(core.read_model(model_path), device, _config(device, precision, threads))
+        model = core.read_model(model_path)
+        taken = _taken(model_path, model)
+        check_contract(model_path, taken, integer_input)
+        config = _config(device, precision, threads)
+        compiled = {size: core.compile_model(_of_batch(model, size), device, config) for size in BATCH_SIZES}
+        known = list(_layers(model))
+        layers = layers_that_ran(known, list(_kernels(compiled[BATCH_SIZES[0]], {name for name, _ in known})))
     except RuntimeError as problem:
         raise BackendError(f"{model_path}: OpenVINO cannot load it on {device} ({first_line(problem)}).") from problem
-    return OpenVinoBackend(model_path, compiled)
+    return OpenVinoBackend(compiled, taken, integer_input, layers)
 
 
 class OpenVinoBackend:
-    """A compiled model with its one inference request; see `tumortrace_runtime.backends.Backend`."""
+    """A model compiled for a few batch sizes; see `tumortrace_runtime.backends.Backend`."""
 
     name = "openvino"
 
-    def __init__(self, model_path: Path, compiled: openvino.CompiledModel) -> None:
-        """Take over a compiled model; `load` makes it.
-
-        Raises:
-            BackendError: the model does not take one image of fixed size and give one map of logits.
-        """
-        self._image_shape = _image_shape(model_path, compiled)
-        self._request: Any = compiled.create_infer_request()
-        self.device = ",".join(compiled.get_property("EXECUTION_DEVICES"))
+    def __init__(
+        self,
+        compiled: Mapping[int, openvino.CompiledModel],
+        taken: Taken,
+        integer_input: IntegerInput | None,
+        layers: tuple[Layer, ...],
+    ) -> None:
+        """Take over compiled models by their batch sizes, the largest first; `load` makes them."""
+        first = next(iter(compiled.values()))
+        self._taken = taken
+        self._requests: dict[int, Any] = {size: model.create_infer_request() for size, model in compiled.items()}
+        self._outputs = [port.get_any_name() for port in first.outputs]
+        self.device = ",".join(first.get_property("EXECUTION_DEVICES"))
         self.version = str(openvino.__version__).split("-")[0]
-        self.layer_precisions = count_precisions(_layer_precisions(compiled))
-        self.executed_precision = most_layers(self.layer_precisions)
+        self.integer_input = integer_input
+        self.layers = layers
+        self.layer_precisions = count_precisions(layers)
+        self.executed_precision = most_macs(layers)
 
-    def run(self, batch: Batch) -> Batch:
-        """(n, channels, rows, columns) float32 to (n, classes, rows, columns) float32 logits."""
-        check_batch(batch, self._image_shape)
-        if self._request is None:
+    def run(self, batch: Batch) -> npt.NDArray[Any]:
+        """The logits, or the mask, of a batch."""
+        return next(iter(self.run_all(batch).values()))
+
+    def run_all(self, batch: Batch) -> Outputs:
+        """Every output of a batch, by name."""
+        check_batch(batch, self._taken)
+        if not self._requests:
             raise BackendError("openvino: the model has been closed.")
         try:
-            outputs = self._request.infer([batch], share_inputs=True, share_outputs=False)
+            parts = [self._infer(part) for part in _parts(batch, self._requests)]
         except RuntimeError as problem:
             raise BackendError(f"openvino: inference on {self.device} failed ({first_line(problem)}).") from problem
-        logits: Batch = np.asarray(outputs[0], np.float32)
-        return logits
+        if len(parts) == 1:
+            return dict(zip(self._outputs, parts[0], strict=True))
+        columns = zip(*parts, strict=True)
+        return {name: np.concatenate(values) for name, values in zip(self._outputs, columns, strict=True)}
+
+    def _infer(self, batch: Batch) -> list[npt.NDArray[Any]]:
+        outputs = self._requests[len(batch)].infer([batch], share_inputs=True, share_outputs=False)
+        return [np.asarray(outputs[place]) for place in range(len(self._outputs))]
 
     def close(self) -> None:
         """Give back the compiled model."""
-        self._request = None
+        self._requests = {}
 
     def __enter__(self) -> OpenVinoBackend:
         return self
@@ -114,26 +166,61 @@ def _float_arithmetic(device: str, precision: str) -> str:
     return "f32" if precision == "fp32" or device == "CPU" else "f16"
 
 
-def _image_shape(model_path: Path, compiled: openvino.CompiledModel) -> tuple[int, ...]:
-    if len(compiled.inputs) != 1 or len(compiled.outputs) != 1:
-        raise BackendError(
-            f"{model_path}: {len(compiled.inputs)} inputs and {len(compiled.outputs)} outputs found; one each wanted."
-        )
-    shape = compiled.input(0).get_partial_shape()
+def _taken(model_path: Path, model: openvino.Model) -> Taken:
+    if len(model.inputs) != 1:
+        raise BackendError(f"{model_path}: {len(model.inputs)} inputs found; one wanted.")
+    shape, kind = model.input(0).get_partial_shape(), model.input(0).get_element_type()
     if len(shape) != 4 or any(dimension.is_dynamic for dimension in list(shape)[1:]):
         raise BackendError(f"{model_path}: input {shape} found; (n, channels, rows, columns) with fixed sizes wanted.")
-    return tuple(dimension.get_length() for dimension in list(shape)[1:])
+    return Taken(np.dtype(kind.to_dtype()).name, tuple(dimension.get_length() for dimension in list(shape)[1:]))
 
 
-def _layer_precisions(compiled: openvino.CompiledModel) -> Iterator[str]:
-    for layer in compiled.get_runtime_model().get_ordered_ops():
-        facts = layer.get_rt_info()
-        if _text(facts, "layerType") not in _ARITHMETIC_LAYERS:
+def _of_batch(model: openvino.Model, size: int) -> openvino.Model:
+    fixed = model.clone()
+    fixed.reshape({port: [size, *list(port.get_partial_shape())[1:]] for port in fixed.inputs})
+    return fixed
+
+
+def _parts(batch: Batch, sizes: Iterable[int]) -> Iterator[Batch]:
+    """The batch in pieces of the sizes that there are, the largest first."""
+    start = 0
+    for size in sizes:
+        while len(batch) - start >= size:
+            yield batch[start : start + size]
+            start += size
+
+
+def _layers(model: openvino.Model) -> Iterator[tuple[str, Layer]]:
+    """Each layer of the model as it was read, under OpenVINO's name for it."""
+    for node in _of_batch(model, 1).get_ordered_ops():
+        if kind := _KINDS.get(node.get_type_name()):
+            image, weights = (node.input_value(port).get_shape() for port in (0, 1))
+            macs = count_macs(kind, image, weights, node.output(0).get_shape())
+            yield node.get_friendly_name(), Layer(_onnx_name(node), kind, UNKNOWN_PRECISION, macs)
+
+
+def _onnx_name(node: openvino.Node) -> str:
+    # An ONNX node with a bias becomes two: the addition has its name, the other is X/WithoutBiases or has none.
+    name = str(node.get_friendly_name())
+    if re.fullmatch(rf"{node.get_type_name()}_(at_)?\d+", name):
+        followers = [target.get_node() for target in node.output(0).get_target_inputs()]
+        name = next((str(item.get_friendly_name()) for item in followers if item.get_type_name() == "Add"), name)
+    return name.removesuffix("/WithoutBiases")
+
+
+def _kernels(compiled: openvino.CompiledModel, names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Name and precision of what the device runs, under the one of `names` that it stands for, where there is one."""
+    for kernel in compiled.get_runtime_model().get_ordered_ops():
+        facts = kernel.get_rt_info()
+        if _text(facts, "layerType") not in _ARITHMETIC_KERNELS:
             continue
         # The kernel's name ends with the type it computes in ("brgconv_avx512_f32"). "runtimePrecision" is that of the
         # stored weights: it says f16 where weights stored as f16 are computed with in f32.
-        kernel = _text(facts, "primitiveType").rsplit("_", 1)[-1].lower()
-        yield _PRECISIONS.get(kernel) or _PRECISIONS[_text(facts, "runtimePrecision")]
+        computes_in = _text(facts, "primitiveType").rsplit("_", 1)[-1].lower()
+        precision = _PRECISIONS.get(computes_in) or _PRECISIONS[_text(facts, "runtimePrecision")]
+        origins = [name for name in _text(facts, "originalLayersNames").split(",") if name in names]
+        for name in origins or [kernel.get_friendly_name()]:
+            yield name, precision
 
 
 def _text(facts: Any, key: str) -> str:

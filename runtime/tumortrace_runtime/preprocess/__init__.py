@@ -8,6 +8,7 @@ README.md beside this file defines every step to the bit.
 """
 
 from tumortrace_runtime.preprocess.grid import Placement, from_grid, place, to_grid
+from tumortrace_runtime.preprocess.packing import IntegerInput, packed_batch, packed_shape
 from tumortrace_runtime.preprocess.pipeline import (
     REFERENCE_CHANNEL,
     Prepared,
@@ -21,6 +22,7 @@ from tumortrace_runtime.preprocess.statistics import ChannelStatistics, channel_
 __all__ = [
     "REFERENCE_CHANNEL",
     "ChannelStatistics",
+    "IntegerInput",
     "Placement",
     "Prepared",
     "Preprocessing",
@@ -28,6 +30,8 @@ __all__ = [
     "from_grid",
     "network_batch",
     "normalise",
+    "packed_batch",
+    "packed_shape",
     "place",
     "preprocess",
     "replaced_channels",

@@ -1,0 +1,130 @@
+"""The search for an INT8 model that holds the gate: how ranges are set, and which layers go back to float."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from tumortrace_export.assess import Accuracy
+from tumortrace_export.fallback import by_sensitivity
+from tumortrace_export.gate import Gate
+from tumortrace_export.ranges import METHODS, Histogram, amax
+from tumortrace_runtime.errors import AccuracyError
+
+AUTO = "auto"
+LEAST_INT8_SHARE = 0.5
+"""A model with less of its multiply-accumulates in INT8 than this is no INT8 model."""
+
+Batch = npt.NDArray[np.float32]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one INT8 model came to.
+
+    Attributes:
+        accuracies: by "engine precision".
+        int8_mac_share: the least of them.
+    """
+
+    accuracies: Mapping[str, Accuracy]
+    int8_mac_share: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """The INT8 model that holds the gate.
+
+    Attributes:
+        method: how ranges were set.
+        tried: each method's accuracy on one engine.
+        magnitudes: what activations are clipped at.
+        float_layers: what went back to float, in this order.
+        attempt: what the model came to.
+    """
+
+    method: str
+    tried: Mapping[str, Accuracy]
+    magnitudes: Mapping[str, float]
+    float_layers: Sequence[str]
+    attempt: Attempt
+
+
+def search(
+    network: onnx.ModelProto,
+    histograms: Mapping[str, Histogram],
+    slices: Callable[[], Sequence[Batch]],
+    gate: Gate,
+    *,
+    method: str,
+    probe: Callable[[Mapping[str, float]], Accuracy],
+    attempt: Callable[[Mapping[str, float], Sequence[str]], Attempt],
+    report: Report,
+) -> Found:
+    """Find the method and the least layers in float with which every engine holds the gate.
+
+    Args:
+        network: FP32.
+        histograms: of its activations on calibration slices.
+        slices: reads some of these.
+        gate: what may be lost.
+        method: one of `METHODS`, or "auto": the one with the best validation Dice, by 1e-4, then the fewest flipped
+            voxels.
+        probe: writes and measures a model on one engine, given what activations are clipped at.
+        attempt: writes and measures a model on every engine, given that and the layers in float.
+        report: takes lines for the user.
+
+    Raises:
+        AccuracyError: the gate does not hold while half of the multiply-accumulates are INT8.
+    """
+    clipped = {
+        name: {tensor: amax(histogram, name) for tensor, histogram in histograms.items()}
+        for name in (METHODS if method == AUTO else [method])
+    }
+    tried = {}
+    for name, magnitudes in clipped.items():
+        tried[name] = accuracy = probe(magnitudes)
+        report(f"calibration {name}: Dice {accuracy.dice:.4f}, {accuracy.flipped_per_million:.0f} ppm flipped")
+    best = min(tried, key=lambda name: (round(tried[name].drop, 4), tried[name].flipped_per_million))
+    found = Found(best, tried, clipped[best], [], attempt(clipped[best], []))
+    return (
+        found
+        if not (fault := _fault(found, gate))
+        else _fall_back(found, fault, network, slices(), gate, attempt, report)
+    )
+
+
+def _fall_back(
+    found: Found,
+    fault: str,
+    network: onnx.ModelProto,
+    slices: Sequence[Batch],
+    gate: Gate,
+    attempt: Callable[[Mapping[str, float], Sequence[str]], Attempt],
+    report: Report,
+) -> Found:
+    report("measuring which layers lose the most in INT8")
+    order = by_sensitivity(network, found.magnitudes, slices)
+    for count in range(1, len(order)):
+        report(f"{fault} {order[count - 1]} goes back to float")
+        layers = order[:count]
+        found = Found(found.method, found.tried, found.magnitudes, layers, attempt(found.magnitudes, layers))
+        if found.attempt.int8_mac_share < LEAST_INT8_SHARE:
+            break
+        if not (fault := _fault(found, gate)):
+            return found
+    raise AccuracyError(
+        f"{fault} With {', '.join(found.float_layers)} back in float, {found.attempt.int8_mac_share:.0%} of the "
+        f"multiply-accumulates are left in INT8; at least {LEAST_INT8_SHARE:.0%} wanted. Nothing was written."
+    )
+
+
+def _fault(found: Found, gate: Gate) -> str:
+    """The gate's first complaint about any engine, or ""."""
+    faults = (gate.fault(name, accuracy) for name, accuracy in found.attempt.accuracies.items())
+    return next((fault for fault in faults if fault), "")

@@ -1,0 +1,186 @@
+// Float planes to the batch of an integer network: quantised, space to depth, channels last.
+
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+namespace tumortrace {
+
+/// Extent of prepared planes, the last axis contiguous.
+struct PlanesShape {
+    std::size_t slices;
+    std::size_t channels;
+    std::size_t rows;
+    std::size_t columns;
+};
+
+/// Which slices a batch holds, and how many neighbours each is seen with.
+struct BatchRange {
+    std::size_t start;    ///< first slice
+    std::size_t stop;     ///< one past the last slice; not below `start`, not above the number of slices
+    std::size_t context;  ///< neighbours on each side; beyond the scan's ends the end slice is repeated
+};
+
+/// Real value = scale x (integer - zero_point), as in ONNX QuantizeLinear.
+struct Quantisation {
+    float scale;     ///< positive and finite
+    int zero_point;  ///< a value of the integer type
+};
+
+namespace detail {
+
+/// Columns that are quantised at a time; a multiple of every block.
+constexpr std::size_t tile_px = 1024;
+
+/// Writes the bytes of clamp(round(value / scale) + zero_point), ties to even; NaN gives the lowest integer.
+template <typename Integer>
+inline void quantise(const float* __restrict values, std::size_t count, Quantisation by,
+                     std::uint8_t* __restrict bytes) noexcept {
+    // Floats around 1.5 x 2^23 are 1 apart: the sum rounds as wanted, and its lowest byte is the integer's.
+    constexpr float magic = 12582912.0F;
+    const auto low = static_cast<float>(std::numeric_limits<Integer>::min() - by.zero_point);
+    const auto high = static_cast<float>(std::numeric_limits<Integer>::max() - by.zero_point);
+    const auto zero_point = static_cast<std::uint32_t>(by.zero_point);
+    for (std::size_t i = 0; i < count; ++i) {
+        const float quotient = values[i] / by.scale;
+        const float raised = quotient > low ? quotient : low;
+        const float shifted = (raised < high ? raised : high) + magic;
+        std::uint32_t bits = 0;
+        std::memcpy(&bits, &shifted, sizeof bits);
+        bytes[i] = static_cast<std::uint8_t>(bits + zero_point);
+    }
+}
+
+/// An unsigned integer as wide as `block` pixels, which one load or store moves.
+template <std::size_t block>
+using Run = std::conditional_t<block == 1, std::uint8_t, std::conditional_t<block == 2, std::uint16_t, std::uint32_t>>;
+
+/// The pixels of one channel that become one pixel's channels: block x block bytes, row after row.
+template <std::size_t block>
+using Cell = std::array<Run<block>, block>;
+
+/// Rows of quantised pixels, `tile_px` apart, to cells.
+template <std::size_t block>
+inline void interleave(const std::uint8_t* __restrict rows, std::size_t count, Cell<block>* __restrict cells) noexcept {
+    for (std::size_t x = 0; x < count; ++x) {
+        for (std::size_t dy = 0; dy < block; ++dy) {
+            std::memcpy(&cells[x][dy], rows + dy * tile_px + x * block, block);
+        }
+    }
+}
+
+/// Writes cells `stride` bytes apart.
+template <std::size_t block>
+inline void scatter(const Cell<block>* __restrict cells, std::size_t count, std::size_t stride,
+                    std::uint8_t* __restrict bytes) noexcept {
+    for (std::size_t x = 0; x < count; ++x) {
+        std::memcpy(bytes + x * stride, &cells[x], sizeof cells[x]);
+    }
+}
+
+template <std::size_t block, typename Integer>
+class Packer {
+  public:
+    Packer(const float* planes, const PlanesShape& shape, const BatchRange& range, Quantisation by, Integer* batch)
+        : planes_(planes), shape_(shape), range_(range), by_(by), batch_(reinterpret_cast<std::uint8_t*>(batch)) {}
+
+    /// Reads plane by plane from front to back, which the processor foresees; that pays more than to write in order.
+    void pack() noexcept {
+        const std::size_t batch = range_.stop - range_.start;
+        const std::size_t places = batch == 0 ? 0 : batch + 2 * range_.context;
+        for (std::size_t place = 0, end = 0; place < places; place = end) {
+            while (end < places && slice_at(end) == slice_at(place)) {
+                ++end;
+            }
+            for (std::size_t channel = 0; channel < shape_.channels; ++channel) {
+                pack_plane(slice_at(place), channel, place, end);
+            }
+        }
+    }
+
+  private:
+    /// The slice that is neighbour k of the batch's slice n, where n + k = `place`.
+    std::size_t slice_at(std::size_t place) const noexcept {
+        return std::clamp(range_.start + place, range_.context, range_.context + shape_.slices - 1) - range_.context;
+    }
+
+    /// Quantises a plane and writes it for every place from `place` to `end` - 1.
+    void pack_plane(std::size_t slice, std::size_t channel, std::size_t place, std::size_t end) noexcept {
+        const float* plane = planes_ + (slice * shape_.channels + channel) * shape_.rows * shape_.columns;
+        for (std::size_t row = 0; row < shape_.rows; row += block) {
+            for (std::size_t column = 0; column < shape_.columns; column += tile_px) {
+                const std::size_t count = std::min(tile_px, shape_.columns - column);
+                for (std::size_t dy = 0; dy < block; ++dy) {
+                    const float* values = plane + (row + dy) * shape_.columns + column;
+                    quantise<Integer>(values, count, by_, quantised_.data() + dy * tile_px);
+                }
+                interleave<block>(quantised_.data(), count / block, cells_.data());
+                for (std::size_t each = place; each < end; ++each) {
+                    write_cells(each, channel, row / block, column / block, count / block);
+                }
+            }
+        }
+    }
+
+    /// Writes the cells to all slices of the batch that have a neighbour at `place`.
+    void write_cells(std::size_t place, std::size_t channel, std::size_t y, std::size_t x, std::size_t count) noexcept {
+        const std::size_t neighbours = 2 * range_.context + 1;
+        const std::size_t stride = neighbours * shape_.channels * block * block;
+        const std::size_t first = place < neighbours ? 0 : place - neighbours + 1;
+        const std::size_t last = std::min(place, range_.stop - range_.start - 1);
+        for (std::size_t n = first; n <= last; ++n) {
+            const std::size_t pixel = (n * (shape_.rows / block) + y) * (shape_.columns / block) + x;
+            const std::size_t cell = (place - n) * shape_.channels + channel;
+            scatter<block>(cells_.data(), count, stride, batch_ + pixel * stride + cell * block * block);
+        }
+    }
+
+    const float* planes_;
+    PlanesShape shape_;
+    BatchRange range_;
+    Quantisation by_;
+    std::uint8_t* batch_;
+    std::array<std::uint8_t, block * tile_px> quantised_;
+    std::array<Cell<block>, tile_px / block> cells_;
+};
+
+}  // namespace detail
+
+/// Quantises the slices of a batch and their neighbours and packs them, each plane once, as an integer network takes
+/// them.
+///
+/// With q = clamp(round(plane / scale) + zero_point), ties to even, clamped to the range of `Integer`, the quotient in
+/// float32:
+///
+///     batch[n, y, x, (k * channels + c) * block * block + dy * block + dx]
+///         = q[clip(start + n + k - context, 0, slices - 1), c, y * block + dy, x * block + dx]
+///
+/// NaN gives the lowest integer; infinities are clamped as usual. Nothing is allocated.
+///
+/// @tparam Integer std::int8_t or std::uint8_t
+/// @param planes (slices, channels, rows, columns)
+/// @param shape  of `planes`; no extent is 0
+/// @param block  1, 2 or 4; divides rows and columns
+/// @param batch  (stop - start, rows / block, columns / block, (2 x context + 1) x channels x block x block) to write;
+///               must not overlap `planes`
+template <typename Integer>
+void pack_batch(const float* planes, const PlanesShape& shape, const BatchRange& range, std::size_t block,
+                Quantisation by, Integer* batch) noexcept {
+    static_assert(std::is_same_v<Integer, std::int8_t> || std::is_same_v<Integer, std::uint8_t>);
+    switch (block) {
+        case 1:
+            return detail::Packer<1, Integer>(planes, shape, range, by, batch).pack();
+        case 2:
+            return detail::Packer<2, Integer>(planes, shape, range, by, batch).pack();
+        default:
+            return detail::Packer<4, Integer>(planes, shape, range, by, batch).pack();
+    }
+}
+
+}  // namespace tumortrace

@@ -1,0 +1,122 @@
+"""TensorRT: NVIDIA GPUs and Jetsons. Takes the ONNX files of a bundle's `tensorrt` folder; TENSORRT.md says how."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy.typing as npt
+
+from tumortrace_runtime.backends.backend import (
+    Batch,
+    Layer,
+    Outputs,
+    check_batch,
+    check_contract,
+    count_precisions,
+    most_macs,
+)
+from tumortrace_runtime.backends.cuda import find_device, find_devices
+from tumortrace_runtime.backends.cuda_memory import open_gpu
+from tumortrace_runtime.backends.tensorrt_build import engine_for, tensorrt_package
+from tumortrace_runtime.backends.tensorrt_layers import executed_layers
+from tumortrace_runtime.backends.tensorrt_recipe import RECIPE, read_recipe
+from tumortrace_runtime.backends.tensorrt_session import Session
+from tumortrace_runtime.errors import BackendError
+from tumortrace_runtime.preprocess import IntegerInput
+
+DEFAULT_DEVICE = "0"
+
+_log = logging.getLogger(__name__)
+
+
+def devices() -> list[str]:
+    """The CUDA indices of the GPUs here.
+
+    Raises:
+        BackendError: there is no driver, or TensorRT is not installed.
+    """
+    found = [str(device.index) for device in find_devices()]
+    tensorrt_package()
+    return found
+
+
+def load(
+    model_path: Path,
+    *,
+    device: str,
+    precision: str,
+    threads: int | None,
+    integer_input: IntegerInput | None,
+) -> TensorRtBackend:
+    """Load the cached engine, or build it first; see `tumortrace_runtime.backends.load_backend`.
+
+    `threads` changes nothing, since the network runs on the GPU.
+    """
+    gpu_device = find_device(device)
+    trt = tensorrt_package()
+    folder = model_path.parent
+    recipe = read_recipe(folder / RECIPE)
+    if precision not in recipe.engines or recipe.engines[precision].onnx != model_path.name:
+        raise BackendError(f"{model_path}: {folder / RECIPE} does not name it for {precision}.")
+    gpu = open_gpu(gpu_device)
+    try:
+        made = engine_for(folder, precision, gpu_device, _log.warning)
+        session = Session(trt, made.engine, gpu, recipe.batch.max, shared=gpu_device.integrated)
+        check_contract(model_path, session.taken, integer_input)
+    except BaseException:
+        gpu.close()
+        raise
+    return TensorRtBackend(session, device, str(trt.__version__), integer_input, made.layers)
+
+
+class TensorRtBackend:
+    """A deserialised engine with its buffers; see `tumortrace_runtime.backends.Backend`."""
+
+    name = "tensorrt"
+
+    def __init__(
+        self,
+        session: Session,
+        device: str,
+        version: str,
+        integer_input: IntegerInput | None,
+        layers: Sequence[Layer],
+    ) -> None:
+        """Take over a session; `load` makes it."""
+        self._session: Session | None = session
+        self._taken = session.taken
+        self.device = device
+        self.version = version
+        self.integer_input = integer_input
+        self.layers = executed_layers(layers, session.information)
+        self.layer_precisions = count_precisions(self.layers)
+        self.executed_precision = most_macs(self.layers)
+
+    def run(self, batch: Batch) -> npt.NDArray[Any]:
+        """The logits, or the mask, of a batch."""
+        return next(iter(self.run_all(batch).values()))
+
+    def run_all(self, batch: Batch) -> Outputs:
+        """Every output of a batch, by name."""
+        check_batch(batch, self._taken)
+        if self._session is None:
+            raise BackendError("tensorrt: the model has been closed.")
+        return self._session.run(batch)
+
+    def close(self) -> None:
+        """Give back engine, stream and memory."""
+        if self._session is not None:
+            self._session.close()
+        self._session = None
+
+    def __enter__(self) -> TensorRtBackend:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+
+from tumortrace_export.assess import Accuracy
+from tumortrace_export.fallback import by_sensitivity
+from tumortrace_export.gate import Gate
+from tumortrace_export.int8 import Attempt, Found, search
+from tumortrace_export.quantise import activations
+from tumortrace_export.ranges import METHODS, Histogram, amax, collect
+from tumortrace_runtime.errors import AccuracyError
+
+GATE = Gate(max_drop=0.01, max_case_drop=0.05)
+GOOD, BAD = 0.001, 0.2
+
+Batch = npt.NDArray[np.float32]
+
+
+def accuracy(drop: float, flipped: float = 50.0) -> Accuracy:
+    return Accuracy(0.9 - drop, 0.7, drop, drop, {"a": 0.9 - drop}, None, flipped, 0.1)
+
+
+@pytest.fixture(scope="module")
+def network(onnx_file: Path) -> onnx.ModelProto:
+    return onnx.load(onnx_file)
+
+
+@pytest.fixture(scope="module")
+def histograms(
+    onnx_file: Path, network: onnx.ModelProto, calibration: Callable[[], Iterator[Batch]]
+) -> dict[str, Histogram]:
+    return collect(onnx_file, activations(network), calibration)
+
+
+@pytest.fixture(scope="module")
+def magnitudes(histograms: Mapping[str, Histogram]) -> dict[str, dict[str, float]]:
+    """Where each method clips each activation."""
+    return {name: {tensor: amax(each, name) for tensor, each in histograms.items()} for name in METHODS}
+
+
+class Search:
+    """Searches an INT8 model of the tiny network, whose probes and attempts come to what a test says.
+
+    Attributes:
+        probed: what each probe was clipped at.
+        attempts: the layers in float of each attempt.
+        lines: what the user was told.
+    """
+
+    def __init__(self, network: onnx.ModelProto, histograms: Mapping[str, Histogram], slices: Batch) -> None:
+        self._model = network, histograms, lambda: list(slices[:2, None])
+        self.probed: list[Mapping[str, float]] = []
+        self.attempts: list[Sequence[str]] = []
+        self.lines: list[str] = []
+
+    def __call__(
+        self,
+        outcome: Callable[[Sequence[str]], Attempt],
+        *,
+        method: str = "minmax",
+        tried: Iterable[Accuracy] = (accuracy(GOOD),),
+    ) -> Found:
+        outcomes = iter(tried)
+
+        def probe(magnitudes: Mapping[str, float]) -> Accuracy:
+            self.probed.append(magnitudes)
+            return next(outcomes)
+
+        def attempt(magnitudes: Mapping[str, float], float_layers: Sequence[str]) -> Attempt:
+            self.attempts.append(float_layers)
+            return outcome(float_layers)
+
+        report = self.lines.append
+        return search(*self._model, GATE, method=method, probe=probe, attempt=attempt, report=report)
+
+
+@pytest.fixture
+def searching(network: onnx.ModelProto, histograms: Mapping[str, Histogram], slices: Batch) -> Search:
+    return Search(network, histograms, slices)
+
+
+@pytest.fixture(scope="module")
+def order(network: onnx.ModelProto, magnitudes: Mapping[str, Any], slices: Batch) -> list[str]:
+    """The layers of the tiny network, the most sensitive first."""
+    return by_sensitivity(network, magnitudes["minmax"], list(slices[:2, None]))
+
+
+def all_engines(drop: float, share: float = 0.96) -> Attempt:
+    return Attempt({"onnxruntime int8": accuracy(drop), "openvino int8": accuracy(drop)}, share)
+
+
+@pytest.mark.parametrize(
+    ("tried", "best"),
+    [
+        ({"minmax": (0.004, 90), "percentile": (0.002, 120), "mse": (0.003, 10)}, "percentile"),
+        ({"minmax": (0.00203, 90), "percentile": (0.00201, 120), "mse": (0.00204, 60)}, "mse"),
+        ({"minmax": (-0.001, 90), "percentile": (0.0, 20), "mse": (0.001, 10)}, "minmax"),
+    ],
+    ids=["the highest Dice", "the fewest flipped among equals", "a gain"],
+)
+def test_auto_keeps_the_best_method(
+    tried: dict[str, tuple[float, float]], best: str, searching: Search, magnitudes: dict[str, Any]
+) -> None:
+    outcomes = {name: accuracy(*tried[name]) for name in METHODS}
+    found = searching(lambda layers: all_engines(GOOD), method="auto", tried=outcomes.values())
+
+    assert searching.probed == [magnitudes[name] for name in METHODS]
+    assert (found.method, found.tried, found.magnitudes) == (best, outcomes, magnitudes[best])
+    assert (searching.attempts, found.float_layers) == ([[]], [])
+    dice, flipped = 0.9 - tried["minmax"][0], tried["minmax"][1]
+    assert searching.lines[0] == f"calibration minmax: Dice {dice:.4f}, {flipped} ppm flipped"
+    assert len(searching.lines) == len(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_by_name_is_the_only_one_that_is_tried(
+    method: str, searching: Search, magnitudes: dict[str, Any]
+) -> None:
+    found = searching(lambda layers: all_engines(GOOD), method=method)
+    assert (found.method, list(found.tried), searching.probed) == (method, [method], [magnitudes[method]])
+
+
+def test_layers_go_back_to_float_most_sensitive_first_until_the_gate_holds(searching: Search, order: list[str]) -> None:
+    found = searching(lambda layers: all_engines(BAD if len(layers) < 3 else GOOD, 1 - 0.1 * len(layers)))
+
+    assert searching.attempts == [order[:count] for count in range(4)]
+    assert found.float_layers == order[:3]
+    assert found.attempt == all_engines(GOOD, 0.7)
+    told = "onnxruntime int8: mean validation Dice 0.7000 is 0.2 below PyTorch's; at most 0.01 was allowed"
+    assert searching.lines[-3:] == [f"{told} (--max-drop). {name} goes back to float" for name in order[:3]]
+
+
+def test_every_engine_has_to_hold_the_gate(searching: Search, order: list[str]) -> None:
+    def outcome(layers: Sequence[str]) -> Attempt:
+        openvino = accuracy(GOOD if layers else BAD)
+        return Attempt({"onnxruntime int8": accuracy(GOOD), "openvino int8": openvino}, 0.9)
+
+    assert searching(outcome).float_layers == order[:1]
+    assert searching.lines[-1].startswith("openvino int8: mean validation Dice 0.7000 ")
+
+
+def test_half_of_the_arithmetic_stays_int8_or_nothing_is_found(searching: Search, order: list[str]) -> None:
+    """Even where what is left would hold the gate: that is no INT8 model."""
+    with pytest.raises(AccuracyError) as refused:
+        searching(lambda layers: all_engines(GOOD if len(layers) == 2 else BAD, (0.96, 0.6, 0.45)[len(layers)]))
+    assert searching.attempts == [[], order[:1], order[:2]]
+    assert str(refused.value) == (
+        "onnxruntime int8: mean validation Dice 0.7000 is 0.2 below PyTorch's; at most 0.01 was allowed "
+        f"(--max-drop). With {order[0]}, {order[1]} back in float, 45% of the multiply-accumulates are left in INT8; "
+        "at least 50% wanted. Nothing was written."
+    )
