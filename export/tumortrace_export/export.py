@@ -40,8 +40,14 @@ from tumortrace_runtime.backends.backend import mac_share
 from tumortrace_runtime.bundle import NARROW_WEIGHTS
 from tumortrace_runtime.errors import DatasetError, OutputError, SpecError
 from tumortrace_runtime.files import atomic_directory
+from tumortrace_runtime.machine import inspect_cpu
 
 SENSITIVITY_SLICES = 32
+
+SATURATES = (
+    "this CPU has no VNNI: int8 sums saturate here, so what is measured of int8, golden masks included, holds on such "
+    "CPUs alone; int8-7bit holds everywhere. Export on a CPU with VNNI for the others."
+)
 
 
 def export(
@@ -93,6 +99,8 @@ def export(
             assessor.require(backend, precision)
         found = None
         if "int8" in settings.precisions:
+            if inspect_cpu().saturates_int8:
+                report(SATURATES)
             found = _search(job, writer, assessor, histograms, keep_float, Path(scratch))
             _write_narrow(job, writer, assessor, found, keep_float)
         writer.write_recipe()

@@ -76,17 +76,20 @@ def test_the_machine_that_exported_passes(engine: str, precision: str, tiny_bund
 
 
 def test_a_device_that_computes_something_else_fails(tiny_bundle: Path, tmp_path: Path, case: GoldenCase) -> None:
+    ran = [name for name in case.masks if name.startswith("openvino int8")]  # with 7-bit weights on a CPU without VNNI
     wrong = case.masks["openvino int8"].copy()
     wrong[wrong.nonzero()[0][0]] = 0
     bundle = golden_bundle(
         tiny_bundle,
         tmp_path,
-        {"right.npz": case, "wrong.npz": GoldenCase(case.voxels, {**case.masks, "openvino int8": wrong})},
+        {"right.npz": case, "wrong.npz": GoldenCase(case.voxels, {**case.masks, **dict.fromkeys(ran, wrong)})},
     )
 
     with (
         Segmenter(bundle, backend="openvino", precision="int8") as segmenter,
-        pytest.raises(AccuracyError, match=r"self-test failed on openvino int8: Dice 0\.\d+ on wrong\.npz") as caught,
+        pytest.raises(
+            AccuracyError, match=r"self-test failed on openvino int8\S*: Dice 0\.\d+ on wrong\.npz"
+        ) as caught,
     ):
         self_test(segmenter)
     assert caught.value.exit_code == 3

@@ -22,7 +22,7 @@ from tumortrace_runtime.errors import BackendError, BundleError, ScanError
 from tumortrace_runtime.files import sha256_file
 from tumortrace_runtime.inference import tumour_logits
 from tumortrace_runtime.io.scan import Geometry, Scan
-from tumortrace_runtime.machine import Cpu
+from tumortrace_runtime.machine import Cpu, inspect_cpu
 from tumortrace_runtime.metrics import dice
 from tumortrace_runtime.preprocess import channel_statistics, normalise, preprocess
 from tumortrace_runtime.segmenter import CPU_DEVICES, suited_precision
@@ -106,10 +106,11 @@ def test_a_result_says_what_ran(engine: str, precision: str, segmenters: dict, t
     assert result.backend.split()[0] == engine
     assert result.backend.split()[1][0].isdigit()
     assert result.device == {"openvino": "CPU", "onnxruntime": "CPUExecutionProvider"}[engine]
-    assert (result.precision, result.executed_precision) == (precision, precision)
+    ran = suited_precision(segmenter.bundle, engine, None, precision, inspect_cpu())
+    assert (result.precision, result.executed_precision) == (ran, precision)
     assert max(result.layer_precisions, key=result.layer_precisions.__getitem__) == precision
     assert result.bundle_sha256 == sha256_file(tiny_bundle / "manifest.json")
-    assert result.model_sha256 == sha256_file(segmenter.bundle.artefact(engine, precision))
+    assert result.model_sha256 == sha256_file(segmenter.bundle.artefact(engine, ran))
     stages = ("preprocess", "infer", "postprocess")
     assert set(result.timings_ms) == {*stages, "total"}
     assert min(result.timings_ms.values()) > 0
