@@ -158,7 +158,9 @@ def _text(out: Path, archive: Path | None, exported: Exported) -> str:
     for name, accuracy in exported.test.items():
         lines.append(f"test, for the record: {name} Dice {accuracy.dice:.4f}, worst {accuracy.worst_dice:.4f}")
     bundle = shlex.quote(str(out))
-    lines += ["", str(archive or out), f"tumortrace doctor {bundle}", f"tumortrace segment {bundle} SCAN -o OUT"]
+    engine = "" if "openvino" in exported.preferred else " --backend onnxruntime"  # OpenVINO is what is run unasked
+    lines += ["", str(archive or out)]
+    lines += [f"tumortrace doctor {bundle}", f"tumortrace segment {bundle} SCAN -o OUT{engine}"]
     if any(row.backend == "tensorrt" for row in exported.rows):
         lines.append(f"tumortrace build-engine {bundle}    # on the NVIDIA device")
     return "\n".join(lines)

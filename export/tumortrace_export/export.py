@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from tumortrace_export.assess import (
 from tumortrace_export.assessor import Assessor
 from tumortrace_export.calibration import calibration_batches, choose_cases
 from tumortrace_export.calibration_cache import cached_ranges, dependencies
+from tumortrace_export.elsewhere import LEAST_DICE, agreement
 from tumortrace_export.job import Job, Report
 from tumortrace_export.manifest import Cases, write_manifest
 from tumortrace_export.onnx_model import onnx_model
@@ -38,7 +40,7 @@ from tumortrace_export.settings import Settings
 from tumortrace_export.verdict import conclude
 from tumortrace_runtime.backends.backend import mac_share
 from tumortrace_runtime.bundle import NARROW_WEIGHTS
-from tumortrace_runtime.errors import DatasetError, OutputError, SpecError
+from tumortrace_runtime.errors import AccuracyError, DatasetError, OutputError, SpecError
 from tumortrace_runtime.files import atomic_directory
 from tumortrace_runtime.machine import inspect_cpu
 
@@ -97,12 +99,13 @@ def export(
             writer.write_fp16(keep_float)
         for backend, precision in list(assessor.choices()):
             assessor.require(backend, precision)
-        found = None
+        found, slices = None, _slices(job)
         if "int8" in settings.precisions:
             if inspect_cpu().saturates_int8:
                 report(SATURATES)
-            found = _search(job, writer, assessor, histograms, keep_float, Path(scratch))
+            found = _search(job, writer, assessor, histograms, slices, keep_float, Path(scratch))
             _write_narrow(job, writer, assessor, found, keep_float)
+        _check_elsewhere(job, writer, slices)
         writer.write_recipe()
         exported = conclude(job, writer, assessor, found, keep_float)
         write_manifest(folder, out.name.removesuffix(".bundle"), checkpoint, index, split, settings, cases, exported)
@@ -170,11 +173,39 @@ def _histograms(job: Job, writer: Writer) -> dict[str, Histogram]:
     return cached_ranges(dependencies(source, tensors, job.index, names, job.spec), make, report=job.report)
 
 
+def _slices(job: Job) -> Callable[[], Sequence[int8.Batch]]:
+    """Reads some calibration slices, once, when they are first wanted."""
+
+    @cache
+    def read() -> Sequence[int8.Batch]:
+        batches = list(calibration_batches(job.prepared(job.cases.calibration), job.spec.context))
+        places = np.linspace(0, len(batches) - 1, min(len(batches), SENSITIVITY_SLICES))
+        return [batches[int(place)] for place in places]
+
+    return read
+
+
+def _check_elsewhere(job: Job, writer: Writer, slices: Callable[[], Sequence[int8.Batch]]) -> None:
+    """Refuse TensorRT's models where their ONNX, computed here, gives other masks than FP32 does."""
+    for backend, precision, file in writer.choices():
+        if backend != "tensorrt":
+            continue
+        threshold = float(job.postprocessing.threshold_logit)
+        score = agreement(writer.folder / FP32, writer.folder / file, slices(), threshold)
+        told = (
+            f"tensorrt {precision}: not run; its ONNX, computed by ONNX Runtime, agrees with FP32 to Dice {score:.4f}"
+        )
+        job.report(f"{told} on {len(slices())} calibration slices")
+        if score < min(LEAST_DICE, 1 - job.settings.gate.max_case_drop):
+            raise AccuracyError(f"{told}; {LEAST_DICE} wanted. Nothing was written.")
+
+
 def _search(
     job: Job,
     writer: Writer,
     assessor: Assessor,
     histograms: Mapping[str, Histogram],
+    slices: Callable[[], Sequence[int8.Batch]],
     keep_float: Sequence[str],
     scratch: Path,
 ) -> int8.Found:
@@ -197,11 +228,6 @@ def _search(
                 accuracies[f"{engine} int8"] = assessor.measure(network, f"{engine} int8")
                 shares.append(mac_share(network.layers, "int8"))
         return int8.Attempt(accuracies, min(shares))
-
-    def slices() -> Sequence[int8.Batch]:
-        batches = list(calibration_batches(job.prepared(job.cases.calibration), job.spec.context))
-        places = np.linspace(0, len(batches) - 1, min(len(batches), SENSITIVITY_SLICES))
-        return [batches[int(place)] for place in places]
 
     return int8.search(
         writer.network,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tumortrace_runtime.errors import InputError, OutputError
 
-DISK_PER_PARAMETER_BYTES = 24
-"""Every artefact of one parameter: 4 bytes in FP32, 2 in each FP16 file, 1 in each INT8 file, and as much again."""
+DISK_PER_PARAMETER_BYTES = 40
+"""Every artefact of one parameter: 4 bytes in FP32, 2 in each FP16 file, 1 in each INT8 file; the archive as much."""
 
 DISK_BASE_BYTES = 32 << 20
 MEMORY_BASE_BYTES = 1 << 30

@@ -111,7 +111,8 @@ def _preferred(job: Job, assessor: Assessor, timings: Mapping[str, Timing]) -> d
 
 def _deployed(backends: Mapping[str, Backend]) -> dict[str, Backend]:
     """The narrowest artefact of each engine, by name; not what timing prefers, which may differ from run to run."""
-    last = {name.split()[0]: name for name in backends if not name.endswith(NARROW_WEIGHTS)}  # the widest come first
+    own = [name for name in backends if not name.endswith((NARROW_WEIGHTS, " bf16"))]  # bf16 runs the file of FP16
+    last = {name.split()[0]: name for name in own}  # the widest come first
     return {name: backends[name] for name in last.values()}
 
 

@@ -89,16 +89,21 @@ class Bundle:
     def preferred(self, backend: str) -> str:
         """The precision to run on `backend` where none is asked for: the fastest at export among the accurate ones.
 
-        Where an export could not run the engine, INT8 if there is any, and else FP16.
+        Of TensorRT, which no export runs, INT8 if there is any, and else FP16.
 
         Raises:
-            BackendError: the bundle has nothing for `backend`.
+            BackendError: the bundle was not exported for `backend`.
         """
-        precisions = [precision for name, precision in self.choices() if name == backend]
-        if not precisions:
-            raise BackendError(f"{self.path}: has nothing for {backend}; it has {self._choices()}.")
-        measured = self.manifest["measurements"]["preferred"].get(backend)
-        return str(measured) if measured else next(name for name in ("int8", "fp16", "fp32") if name in precisions)
+        measured = self.manifest["measurements"]["preferred"]
+        if backend in measured:
+            return str(measured[backend])
+        unmeasured = [precision for name, precision in self.choices() if name == backend == "tensorrt"]
+        if not unmeasured:
+            raise BackendError(
+                f"{self.path}: was not exported for {backend}, only for {', '.join(measured)}; take one of these, or "
+                "ask for a precision."
+            )
+        return "int8" if "int8" in unmeasured else unmeasured[0]
 
     def model_bytes(self, backend: str, precision: str) -> int:
         """The size on disk of the model that `backend` runs at `precision`.

@@ -30,6 +30,9 @@ BATCH_SIZE = 4
 CPU_DEVICES = {"openvino": "CPU", "onnxruntime": "CPUExecutionProvider"}
 """What engines that run on a CPU call it."""
 
+BF16_FEATURES = {"avx512_bf16", "amx_bf16"}
+"""Instruction sets with which OpenVINO runs bf16 on a CPU."""
+
 
 @dataclass(frozen=True)
 class Notice:
@@ -93,8 +96,9 @@ class Segmenter:
         bundle: the bundle's folder, or one that was opened.
         backend: "openvino", "onnxruntime" or "tensorrt".
         device: the engine's own name of it, such as "GPU" or "CUDAExecutionProvider"; None for its CPU.
-        precision: "fp32", "fp16", "int8", or "bf16" where the engine has it; None for what the bundle prefers. On a
-            CPU whose INT8 sums saturate, "int8" runs the bundle's model with weights of 7 bits.
+        precision: "fp32", "fp16", "int8", or "bf16" where the engine has it; None for what the bundle prefers, or
+            FP16 where this device cannot run that. On a CPU whose INT8 sums saturate, "int8" runs the bundle's model
+            with weights of 7 bits.
         threads: CPU threads; None for the engine's choice.
         public_key: PEM file of the Ed25519 key that must have signed the bundle; None asks for no signature.
 
@@ -115,8 +119,9 @@ class Segmenter:
         public_key: Path | None = None,
     ) -> None:
         self.bundle = _opened(bundle, public_key)
-        wanted = precision or self.bundle.preferred(backend)
-        self.precision = suited_precision(self.bundle, backend, device, wanted, inspect_cpu())
+        cpu = inspect_cpu()
+        wanted = precision or default_precision(self.bundle, backend, device, cpu)
+        self.precision = suited_precision(self.bundle, backend, device, wanted, cpu)
         self._model = self.bundle.artefact(backend, self.precision)
         self.backend = load_backend(
             backend,
@@ -175,6 +180,28 @@ class Segmenter:
         self.close()
 
 
+def default_precision(bundle: Bundle, backend: str, device: str | None, cpu: Cpu) -> str:
+    """The precision where none is asked for: what the bundle prefers, or FP16 where this device cannot run that.
+
+    Args:
+        bundle: what has the models, and was measured on some machine.
+        backend: as `Segmenter` takes it.
+        device: as `Segmenter` takes it.
+        cpu: this machine's processor.
+
+    Raises:
+        BackendError: the bundle was not exported for `backend`.
+    """
+    preferred = bundle.preferred(backend)
+    on_cpu = _on_cpu(backend, device)
+    lacks_bf16 = preferred == "bf16" and not (on_cpu and BF16_FEATURES & set(cpu.features))
+    narrow = (backend, f"{preferred}{NARROW_WEIGHTS}") in bundle.choices()
+    lacks_int8 = preferred == "int8" and on_cpu and cpu.saturates_int8 and not narrow
+    if not lacks_bf16 and not lacks_int8:
+        return preferred
+    return "fp16" if (backend, "fp16") in bundle.choices() else "fp32"
+
+
 def suited_precision(bundle: Bundle, backend: str, device: str | None, precision: str, cpu: Cpu) -> str:
     """The precision to run where `precision` is asked for: for "int8" on a `cpu` whose sums saturate, "int8-7bit".
 
@@ -188,8 +215,7 @@ def suited_precision(bundle: Bundle, backend: str, device: str | None, precision
     Raises:
         BackendError: the bundle has no model with 7-bit weights, and `cpu` needs it.
     """
-    on_cpu = backend in CPU_DEVICES and device in (None, CPU_DEVICES[backend])
-    if precision != "int8" or not on_cpu or not cpu.saturates_int8:
+    if precision != "int8" or not _on_cpu(backend, device) or not cpu.saturates_int8:
         return precision
     bundle.artefact(backend, precision)  # a bundle without INT8 is refused for that alone
     narrow = f"{precision}{NARROW_WEIGHTS}"
@@ -199,6 +225,10 @@ def suited_precision(bundle: Bundle, backend: str, device: str | None, precision
             f"weights for {backend}; take fp32 or fp16."
         )
     return narrow
+
+
+def _on_cpu(backend: str, device: str | None) -> bool:
+    return backend in CPU_DEVICES and device in (None, CPU_DEVICES[backend])
 
 
 def _opened(bundle: Bundle | Path | str, public_key: Path | None) -> Bundle:

@@ -147,7 +147,9 @@ def test_auto_calibration_keeps_the_best_and_says_what_it_tried(bundle: Bundle) 
     tried = calibration["tried"]
     assert set(tried) == set(METHODS)
     best = tried[calibration["method"]]
-    assert best["dice"] >= max(each["dice"] for each in tried.values()) - 1e-4
+    good = [each for each in tried.values() if max(other["dice"] for other in tried.values()) - each["dice"] <= 0.0005]
+    assert best in good
+    assert best["flipped_per_million"] == min(each["flipped_per_million"] for each in good)
     assert best == {name: artefact_of(bundle, "openvino", "int8")["accuracy"][name] for name in best}
 
 

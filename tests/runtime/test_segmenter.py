@@ -25,7 +25,7 @@ from tumortrace_runtime.io.scan import Geometry, Scan
 from tumortrace_runtime.machine import Cpu, inspect_cpu
 from tumortrace_runtime.metrics import dice
 from tumortrace_runtime.preprocess import channel_statistics, normalise, preprocess
-from tumortrace_runtime.segmenter import CPU_DEVICES, suited_precision
+from tumortrace_runtime.segmenter import CPU_DEVICES, default_precision, suited_precision
 
 ENGINES = ("openvino", "onnxruntime")
 EACH_ENGINE = pytest.mark.parametrize("engine", ENGINES)
@@ -284,6 +284,33 @@ def test_weights_of_7_bits_run_anywhere(engine: str, tiny_bundle: Path) -> None:
     assert (result.precision, result.executed_precision) == ("int8-7bit", "int8")
     assert result.model_sha256 == sha256_file(segmenter.bundle.artefact(engine, "int8-7bit"))
     assert dice(result.mask, expected_mask(segmenter, phantom())) > 0.95
+
+
+def preferring(bundle: Bundle, **preferred: str) -> Bundle:
+    """The bundle as if its export had preferred these."""
+    measurements = {**bundle.manifest["measurements"], "preferred": preferred}
+    return dataclasses.replace(bundle, manifest={**bundle.manifest, "measurements": measurements})
+
+
+def test_a_preferred_precision_that_this_device_lacks_gives_way_to_fp16(tiny_bundle: Path) -> None:
+    bundle = preferring(open_bundle(tiny_bundle), openvino="bf16", onnxruntime="int8")
+    with_bf16 = Cpu("", "x86_64", 2, ("avx512_vnni", "avx512_bf16"))
+
+    assert default_precision(bundle, "openvino", None, with_bf16) == "bf16"
+    assert default_precision(bundle, "openvino", "GPU", with_bf16) == "fp16"
+    assert default_precision(bundle, "openvino", None, WITHOUT_VNNI) == "fp16"
+    assert default_precision(bundle, "onnxruntime", None, WITHOUT_VNNI) == "int8"  # of 7 bits
+    narrowless = without_files(bundle, "onnxruntime/model.int8-7bit")
+    assert default_precision(narrowless, "onnxruntime", None, WITHOUT_VNNI) == "fp16"
+    assert default_precision(without_files(narrowless, "model.fp16"), "onnxruntime", None, WITHOUT_VNNI) == "fp32"
+
+
+def test_an_engine_that_was_not_exported_for_is_not_run_by_default(tiny_bundle: Path) -> None:
+    bundle = preferring(open_bundle(tiny_bundle), onnxruntime="int8")
+
+    with pytest.raises(BackendError, match="was not exported for openvino, only for onnxruntime; take one of these"):
+        Segmenter(bundle)
+    assert bundle.preferred("tensorrt") == "int8"
 
 
 def without_files(bundle: Bundle, prefix: str) -> Bundle:

@@ -40,11 +40,13 @@ def command(
     """
     from tumortrace_runtime.backends.cuda import find_device
     from tumortrace_runtime.backends.tensorrt_build import engine_for, tensorrt_package
-    from tumortrace_runtime.backends.tensorrt_recipe import bundle_recipe
+    from tumortrace_runtime.backends.tensorrt_recipe import bundle_recipe, source_file
     from tumortrace_runtime.bundle import open_bundle
 
     folder, recipe = bundle_recipe(open_bundle(bundle, public_key=public_key))
     wanted = list(recipe.engines) if precision is None else [name.strip() for name in precision.split(",")]
+    for name in wanted:  # before any of them takes minutes
+        source_file(folder, recipe, name)
     gpu = find_device(device)
     tensorrt = str(tensorrt_package().__version__)
     built = {}
