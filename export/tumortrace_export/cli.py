@@ -18,6 +18,7 @@ from tumortrace_runtime.errors import OutputError
 from tumortrace_runtime.version import __version__
 
 if TYPE_CHECKING:
+    from tumortrace_export.log import Report
     from tumortrace_export.rows import Exported
     from tumortrace_export.settings import Settings
 
@@ -78,9 +79,10 @@ def command(
             from tumortrace_runtime.archive import pack
 
             pack(out, archive_path)
-        text = _text(out, archive_path if archive else None, exported)
+        packed = archive_path if archive else None
+        text = _text(out, packed, exported)
         report(text, shown=False)
-    click.echo(json.dumps(_result(out, exported)) if as_json else text)
+    click.echo(json.dumps(_result(out, packed, exported)) if as_json else text)
 
 
 def _to_stderr(line: str) -> None:
@@ -88,7 +90,7 @@ def _to_stderr(line: str) -> None:
 
 
 def _settings(
-    report: Callable[[str], None],
+    report: Report,
     *,
     precision: str | None,
     fp16: bool,
@@ -109,7 +111,9 @@ def _settings(
     }
     here = formats_here()
     if formats is None and (missing := [name for name in FORMATS if name not in here]):
-        report(f"leaving out {', '.join(missing)}: not installed here (pip install 'tumortrace[{missing[0]}]').")
+        line = f"leaving out {', '.join(missing)}: not installed here (pip install 'tumortrace[{missing[0]}]')."
+        report(line, shown=False)
+        _to_stderr(line)  # with --json too: nothing is left out unsaid
     return Settings(
         precisions=[*(name for name in PRECISIONS if name in named), *sorted(named - set(PRECISIONS))],
         formats=here if formats is None else _list(formats),
@@ -131,14 +135,17 @@ def _progress(shown: bool) -> Callable[[Sequence[Any]], AbstractContextManager[I
     return bar
 
 
-def _result(out: Path, exported: Exported) -> dict[str, Any]:
+def _result(out: Path, archive: Path | None, exported: Exported) -> dict[str, Any]:
     found = exported.int8
     return {
         "bundle": str(out),
+        "archive": archive and str(archive),
         "artefacts": [asdict(row) for row in exported.rows],
         "preferred": dict(exported.preferred),
         "calibration": found and found.method,
         "float_layers": list(found.float_layers) if found else [],
+        "fp16_float_layers": list(exported.fp16_float_layers),
+        "ms_per_slice_without_fallback": {name: asdict(timing) for name, timing in exported.without_fallback.items()},
         "test": {name: asdict(accuracy) for name, accuracy in exported.test.items()},
     }
 

@@ -156,7 +156,8 @@ def open_bundle(path: Path, *, public_key: Path | None = None) -> Bundle:
         dict(manifest["measurements"]["preferred"])
         str(manifest["name"])
     except (KeyError, TypeError, AttributeError) as problem:
-        raise BundleError(f"{path / MANIFEST}: a field is missing or of the wrong kind ({problem}).") from problem
+        told = f"a field is missing or of the wrong kind ({problem}); export anew."
+        raise BundleError(f"{path / MANIFEST}: {told}") from problem
     except SpecError as problem:
         raise BundleError(f"{path / MANIFEST}: {problem}") from problem
     except OSError as problem:

@@ -97,6 +97,9 @@ def test_json_is_all_that_stands_on_stdout(by_program: Any) -> None:
         assert printed["file"] == stored["path"]
         assert (printed["timing"] is None) == (printed["backend"] == "tensorrt")
     assert result["preferred"] == manifest["measurements"]["preferred"]
+    assert result["archive"] is None
+    assert result["fp16_float_layers"] == manifest["fp16"]["float_layers"]
+    assert result["ms_per_slice_without_fallback"] == manifest["measurements"]["ms_per_slice_without_fallback"]
     assert result["calibration"] == manifest["calibration"]["method"]
     assert result["float_layers"] == []
     assert result["test"] == manifest["test"]["accuracy"]
