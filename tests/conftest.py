@@ -144,19 +144,13 @@ def _write_tiny_data(out: Path) -> None:
 
 def _tiny_run(data: Path, settings: dict[str, Any]) -> Any:
     from tumortrace.config import build_config
-    from tumortrace.dataset import prepare_case
-    from tumortrace.index import load_index, open_case
+    from tumortrace.index import load_index
+    from tumortrace.run import open_run
     from tumortrace.split import load_split
-    from tumortrace.train import Run
 
     config = build_config({"model": "unet-xs", "preprocessing": {"grid_px": [64, 64]}, **settings})
     index = load_index(data / "index.json")
-    split = load_split(data / "split.json", index)
-    train, val = split.part("train"), split.part("val")
-    hashes = {"index_sha256": index.sha256, "split_sha256": split.sha256}
-    provenance = {**hashes, "fold": None, "training_cases": train, "validation_cases": val}
-    cases = [[prepare_case(open_case(index, name), config.preprocessing) for name in part] for part in (train, val)]
-    return Run(config, provenance, *cases)
+    return open_run(config, index, load_split(data / "split.json", index))
 
 
 def _train_tiny(data: Path, out: Path) -> None:

@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +27,7 @@ from tumortrace.dataset import SliceSampler, TrainingCase
 from tumortrace.losses import Loss, build_loss
 from tumortrace.model import ModelConfig, build_model, channels_last, family_config
 from tumortrace.predict import TorchNetwork
+from tumortrace.run import Run
 from tumortrace.state import Epoch, load_state, save_state
 from tumortrace_runtime.errors import OutputError, SpecError
 from tumortrace_runtime.files import read_json, write_json
@@ -37,23 +37,6 @@ from tumortrace_runtime.preprocess import REFERENCE_CHANNEL
 from tumortrace_runtime.settings import to_dict
 
 Progress = Callable[[Sequence[int], str], AbstractContextManager[Iterable[int]]]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one training run is made of.
-
-    Attributes:
-        config: how to train.
-        provenance: JSON values that say on what: index and split hash, fold, case names.
-        training: cases that batches are drawn from.
-        validation: cases that choose the best epoch.
-    """
-
-    config: TrainConfig
-    provenance: Mapping[str, Any]
-    training: Sequence[TrainingCase]
-    validation: Sequence[TrainingCase]
 
 
 def train(

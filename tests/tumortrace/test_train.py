@@ -17,9 +17,9 @@ from torch import nn
 
 from tumortrace.checkpoint import WEIGHTS, load_checkpoint
 from tumortrace.config import TrainConfig, build_config
+from tumortrace.run import Run
 from tumortrace.state import HISTORY, MOMENTS, Epoch
 from tumortrace.train import (
-    Run,
     best_epoch,
     build_optimizer,
     droppable_sequences,

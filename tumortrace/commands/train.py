@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +36,10 @@ def command(
     --out/best is the checkpoint to evaluate and export. A run that was stopped goes on exactly with --resume.
     """
     from tumortrace.config import build_config
-    from tumortrace.dataset import prepare_case
-    from tumortrace.index import load_index, open_case
+    from tumortrace.index import load_index
+    from tumortrace.run import open_run
     from tumortrace.split import load_split
-    from tumortrace.train import Run, refuse_existing, train
+    from tumortrace.train import refuse_existing, train
 
     config = build_config(read_json(config_path) if config_path else {}, overrides)
     if not resume:
@@ -48,19 +47,7 @@ def command(
     index = load_index(index_path)
     split = load_split(split_path, index)
 
-    def prepared(part: str) -> Any:
-        names = split.part(part, fold)
-        with progress_bar(names, f"reading {part}") as shown:
-            return [prepare_case(open_case(index, name), config.preprocessing) for name in shown]
-
-    provenance: Mapping[str, Any] = {
-        "index_sha256": index.sha256,
-        "split_sha256": split.sha256,
-        "fold": fold,
-        "training_cases": list(split.part("train", fold)),
-        "validation_cases": list(split.part("val", fold)),
-    }
-    run = Run(config, provenance, prepared("train"), prepared("val"))
+    run = open_run(config, index, split, fold, progress_bar)
     checkpoint = train(run, out, resume=resume, progress=progress_bar, report=_report)
     dice = checkpoint.training["validation_dice"]
     result = {

@@ -1,0 +1,71 @@
+"""What one training run is made of, read from an index and a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from tumortrace.config import TrainConfig
+from tumortrace.dataset import TrainingCase, prepare_case
+from tumortrace.index import Index, open_case
+from tumortrace.split import Split
+
+Reading = Callable[[Sequence[str], str], AbstractContextManager[Iterable[str]]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training run is made of.
+
+    Attributes:
+        config: how to train.
+        provenance: JSON values that say on what: index and split hash, fold, case names.
+        training: cases that batches are drawn from.
+        validation: cases that choose the best epoch.
+    """
+
+    config: TrainConfig
+    provenance: Mapping[str, Any]
+    training: Sequence[TrainingCase]
+    validation: Sequence[TrainingCase]
+
+
+def open_run(
+    config: TrainConfig,
+    index: Index,
+    split: Split,
+    fold: int | None = None,
+    progress: Reading = lambda names, label: nullcontext(names),
+) -> Run:
+    """Read the training and validation cases of the fixed split, or of a fold.
+
+    Args:
+        config: how to train, and so how scans are prepared.
+        index: where the cases are.
+        split: made of `index`.
+        fold: counted from 0; None for the fixed split.
+        progress: wraps the names of a part's cases, to show how far reading is.
+
+    Raises:
+        SpecError: there is no such fold.
+        ScanError: a case cannot be read, or has no truth.
+    """
+
+    def prepared(part: str) -> list[TrainingCase]:
+        with progress(split.part(part, fold), f"reading {part}") as names:
+            return [prepare_case(open_case(index, name), config.preprocessing) for name in names]
+
+    return Run(config, provenance(index, split, fold), prepared("train"), prepared("val"))
+
+
+def provenance(index: Index, split: Split, fold: int | None) -> dict[str, Any]:
+    """What a run's checkpoint records of its data, as JSON values."""
+    return {
+        "index_sha256": index.sha256,
+        "split_sha256": split.sha256,
+        "fold": fold,
+        "training_cases": split.part("train", fold),
+        "validation_cases": split.part("val", fold),
+    }
