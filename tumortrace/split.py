@@ -229,9 +229,13 @@ def _part_sizes(total: int, fractions: Sequence[float]) -> list[int]:
 def _fold(
     patients: Sequence[str], number: int, folds: int, fractions: tuple[float, float, float]
 ) -> dict[str, Sequence[str]]:
-    """Parts of one fold. Dealing starts one patient further on each time, so that each fold validates on others."""
-    rest = [patient for position, patient in enumerate(patients) if position % folds != number]
-    train, val = _deal(rest[number:] + rest[:number], fractions[:2])
+    """Parts of one fold, which validates on patients that no other fold does, as far as there are enough.
+
+    Of each `folds` neighbours one is tested; the rest is dealt in an order that begins with the next fold's.
+    """
+    rest = [position for position in range(len(patients)) if position % folds != number]
+    rest.sort(key=lambda position: (position // folds, (position - number) % folds))
+    train, val = _deal([patients[position] for position in rest], fractions[:2])
     return {"train": train, "val": val, "test": patients[number::folds]}
 
 
