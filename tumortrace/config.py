@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tumortrace.augment import Augmentation
 from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.postprocess import Postprocessing
 from tumortrace_runtime.preprocess import Preprocessing
 from tumortrace_runtime.settings import from_dict, require, to_dict
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,10 @@ class TrainConfig:
         preprocessing: what the network sees.
         postprocessing: what makes its logits a mask, in validation and ever after.
         augmentation: how training batches are varied.
-        loss: weights of bce, dice and jaccard.
+        loss: weights of the losses by name.
+        deep_supervision: weight of the loss on coarser decoder features; 0 for none.
+        distillation: weight of the cross-entropy with what teachers say; 0 without a teacher.
+        ema_decay: of the moving average of the weights, which is what is validated and kept; 0 for none.
         optimizer: "adam" (Kingma and Ba 2015) or "adamw" (Loshchilov and Hutter 2019).
         learning_rate: the peak, reached after the warm-up; it then falls to 0 as a half cosine.
         weight_decay: of AdamW; Adam takes none.
@@ -42,6 +47,9 @@ class TrainConfig:
     postprocessing: Postprocessing = Postprocessing(fill_holes=True, min_lesion_voxels=20)
     augmentation: Augmentation = Augmentation()
     loss: dict[str, float] = field(default_factory=lambda: {"bce": 1.0, "dice": 1.0})
+    deep_supervision: float = 0.0
+    distillation: float = 0.0
+    ema_decay: float = 0.998
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
@@ -57,9 +65,10 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "steps_per_epoch", "batch_size"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("warmup_steps", "patience", "seed", "weight_decay"):
+        for name in ("warmup_steps", "patience", "seed", "weight_decay", "deep_supervision", "distillation"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a positive number")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to 1")
         require(0 <= self.tumour_share <= 1, "tumour_share", self.tumour_share, "0 to 1")
 
 
@@ -69,8 +78,17 @@ def build_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Tr
     Raises:
         SpecError: a key does not exist, or a value is not what it should be.
     """
+    return build_settings(TrainConfig, values, overrides)
+
+
+def build_settings(kind: type[T], values: Mapping[str, Any], overrides: Iterable[str] = ()) -> T:
+    """The same for any class of settings that has a default for each.
+
+    Raises:
+        SpecError: as `build_config`.
+    """
     require(isinstance(values, Mapping), "configuration", values, "a JSON object")
-    merged = _merge(to_dict(TrainConfig()), values, "")
+    merged = _merge(to_dict(kind()), values, "")
     for override in overrides:
         key, sign, text = override.partition("=")
         if not sign:
@@ -81,7 +99,7 @@ def build_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> Tr
         for part in reversed(key.split(".")):
             nested = {part: nested}
         merged = _merge(merged, nested, "")
-    return from_dict(TrainConfig, merged)
+    return from_dict(kind, merged)
 
 
 def _merge(base: Mapping[str, Any], changes: Mapping[str, Any], place: str) -> dict[str, Any]:

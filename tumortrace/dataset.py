@@ -56,9 +56,13 @@ class SliceSampler:
         self._tumour_slices = [np.flatnonzero(case.grid_truth.any(axis=(1, 2))) for case in self.cases]
         self._with_tumour = [number for number, slices in enumerate(self._tumour_slices) if len(slices)]
 
-    def batch(self, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """`size` slices: inputs (n, neighbours, sequences, rows, columns) and truth (n, 1, rows, columns), float32."""
-        drawn = [self._draw(rng) for _ in range(size)]
+    def batch(self, size: int, rng: np.random.Generator, part: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Draw `size` slices, and give those that `part` picks: one process's, where several share a batch.
+
+        Returns:
+            Inputs (n, neighbours, sequences, rows, columns) and truth (n, 1, rows, columns), float32.
+        """
+        drawn = [self._draw(rng) for _ in range(size)][part]
         inputs = np.stack([self._neighbours(case, number) for case, number in drawn])
         truth = np.stack([self.cases[case].grid_truth[number] for case, number in drawn])
         return torch.from_numpy(inputs), torch.from_numpy(truth)[:, None].float()

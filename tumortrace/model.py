@@ -170,12 +170,18 @@ def convolution(before: int, width: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-def initialise(model: nn.Module, foreground_share: float = 0.01) -> None:
-    """He et al. 2015 for the convolutions; the head's bias is the logit of a rare foreground (Lin et al. 2017)."""
+def initialise(model: nn.Module) -> None:
+    """He et al. 2015 for the convolutions, and the head by itself."""
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-    head = model.head
-    assert isinstance(head, nn.Conv2d) and head.bias is not None
+    assert isinstance(model.head, nn.Conv2d)
+    initialise_head(model.head)
+
+
+def initialise_head(head: nn.Conv2d, foreground_share: float = 0.01) -> nn.Conv2d:
+    """Let logits begin as those of a rare foreground (Lin et al. 2017)."""
+    assert head.bias is not None
     nn.init.normal_(head.weight, std=0.01)
     nn.init.constant_(head.bias, float(torch.logit(torch.tensor(foreground_share))))
+    return head

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tumortrace.config import TrainConfig
 from tumortrace.dataset import TrainingCase, prepare_case
+from tumortrace.distil import Teacher, open_teacher
 from tumortrace.index import Index, open_case
 from tumortrace.split import Split
 
@@ -24,12 +26,14 @@ class Run:
         provenance: JSON values that say on what: index and split hash, fold, case names.
         training: cases that batches are drawn from.
         validation: cases that choose the best epoch.
+        teachers: networks whose say is learned beside the truth.
     """
 
     config: TrainConfig
     provenance: Mapping[str, Any]
     training: Sequence[TrainingCase]
     validation: Sequence[TrainingCase]
+    teachers: Sequence[Teacher] = ()
 
 
 def open_run(
@@ -37,6 +41,8 @@ def open_run(
     index: Index,
     split: Split,
     fold: int | None = None,
+    *,
+    teachers: Sequence[Path] = (),
     progress: Reading = lambda names, label: nullcontext(names),
 ) -> Run:
     """Read the training and validation cases of the fixed split, or of a fold.
@@ -46,10 +52,12 @@ def open_run(
         index: where the cases are.
         split: made of `index`.
         fold: counted from 0; None for the fixed split.
+        teachers: checkpoints to learn from.
         progress: wraps the names of a part's cases, to show how far reading is.
 
     Raises:
-        SpecError: there is no such fold.
+        SpecError: there is no such fold, or a teacher may not teach here.
+        CheckpointError: a teacher is missing or damaged.
         ScanError: a case cannot be read, or has no truth.
     """
 
@@ -57,7 +65,11 @@ def open_run(
         with progress(split.part(part, fold), f"reading {part}") as names:
             return [prepare_case(open_case(index, name), config.preprocessing) for name in names]
 
-    return Run(config, provenance(index, split, fold), prepared("train"), prepared("val"))
+    opened = [open_teacher(path, index, split, fold, config.preprocessing) for path in teachers]
+    data = provenance(index, split, fold)
+    if opened:
+        data["teachers"] = [teacher.weights_sha256 for teacher in opened]
+    return Run(config, data, prepared("train"), prepared("val"), opened)
 
 
 def provenance(index: Index, split: Split, fold: int | None) -> dict[str, Any]:

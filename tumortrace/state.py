@@ -1,4 +1,4 @@
-"""What an exact resume needs: the latest weights, the optimizer's moments and the history, as safetensors and JSON."""
+"""What an exact resume needs beside the checkpoint: the weights as they are trained, moments, history; no pickle."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tumortrace.checkpoint import Checkpoint, load_checkpoint, write_checkpoint
 from tumortrace_runtime.errors import CheckpointError
 from tumortrace_runtime.files import atomic_directory, read_json, write_json
 
+TRAINED = "trained.safetensors"
 MOMENTS = "optimizer.safetensors"
 HISTORY = "history.json"
 
@@ -30,38 +31,57 @@ class Epoch:
     seconds: float
 
 
-def save_state(path: Path, checkpoint: Checkpoint, optimizer: Optimizer, history: list[Epoch]) -> None:
+def save_state(
+    path: Path, checkpoint: Checkpoint, network: nn.Module, optimizer: Optimizer, history: list[Epoch]
+) -> None:
     """Write the state in place of an older one, whole or not at all.
+
+    Args:
+        path: its folder.
+        checkpoint: what would be evaluated now: the average of the weights, where one is kept.
+        network: what is trained, as the last step left it.
+        optimizer: its moments are kept.
+        history: all epochs so far.
 
     Raises:
         OutputError: the folder could not be written.
     """
     with atomic_directory(path, replace=True) as folder:
         write_checkpoint(folder, checkpoint)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        (folder / TRAINED).write_bytes(safetensors.torch.save(tensors))
         (folder / MOMENTS).write_bytes(safetensors.torch.save(_flatten(optimizer)))
         write_json(folder / HISTORY, [asdict(epoch) for epoch in history])
 
 
-def load_state(path: Path, optimizer: Optimizer) -> tuple[Checkpoint, list[Epoch]]:
-    """Read the state and put the moments into `optimizer`, whose parameters are already in place.
+def load_state(path: Path, network: nn.Module, optimizer: Optimizer) -> tuple[Checkpoint, list[Epoch]]:
+    """Read the state, and put weights into `network` and moments into `optimizer`.
 
     Raises:
         CheckpointError: a file is missing or damaged.
     """
     checkpoint = load_checkpoint(path)
-    try:
-        moments = safetensors.torch.load_file(path / MOMENTS)
-    except (OSError, safetensors.SafetensorError) as problem:
-        raise CheckpointError(f"{path / MOMENTS}: cannot be read ({problem}).") from problem
+    network.load_state_dict(_read(path / TRAINED))
     state = optimizer.state_dict()
-    state["state"] = _unflatten(moments)
+    state["state"] = _unflatten(_read(path / MOMENTS))
     optimizer.load_state_dict(state)
     return checkpoint, [Epoch(**row) for row in read_json(path / HISTORY, CheckpointError)]
 
 
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as problem:
+        raise CheckpointError(f"{path}: cannot be read ({problem}).") from problem
+
+
 def _flatten(optimizer: Optimizer) -> dict[str, Tensor]:
     states = optimizer.state_dict()["state"]
-    return {f"{number}.{key}": tensor.contiguous() for number, state in states.items() for key, tensor in state.items()}
+    return {
+        f"{number}.{key}": tensor.cpu().contiguous()
+        for number, state in states.items()
+        for key, tensor in state.items()
+    }
 
 
 def _unflatten(tensors: dict[str, Tensor]) -> dict[int, dict[str, Any]]:

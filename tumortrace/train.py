@@ -16,25 +16,30 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from tumortrace.augment import augment
+from tumortrace.average import average_weights
 from tumortrace.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tumortrace.config import TrainConfig
 from tumortrace.curves import write_metrics
 from tumortrace.dataset import SliceSampler, TrainingCase
+from tumortrace.distil import Teachers, distillation_loss
+from tumortrace.hardware import open_fabric
 from tumortrace.losses import Loss, build_loss
-from tumortrace.model import ModelConfig, build_model, channels_last, family_config
+from tumortrace.model import ModelConfig, channels_last, family_config
 from tumortrace.predict import TorchNetwork
 from tumortrace.run import Run
 from tumortrace.state import Epoch, load_state, save_state
+from tumortrace.supervision import Supervised, supervised_loss
 from tumortrace_runtime.errors import OutputError, SpecError
 from tumortrace_runtime.files import read_json, write_json
 from tumortrace_runtime.inference import segment_prepared
 from tumortrace_runtime.metrics import dice
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL
-from tumortrace_runtime.settings import to_dict
+from tumortrace_runtime.settings import require, to_dict
 
 Progress = Callable[[Sequence[int], str], AbstractContextManager[Iterable[int]]]
 
@@ -43,6 +48,7 @@ def train(
     run: Run,
     out: Path,
     *,
+    fabric: Fabric | None = None,
     resume: bool = False,
     progress: Progress = lambda steps, label: nullcontext(steps),
     report: Callable[[Epoch, bool], None] = lambda epoch, best: None,
@@ -52,6 +58,7 @@ def train(
     Args:
         run: configuration and data.
         out: the run's folder.
+        fabric: launched hardware to train on; the CPU if None. Its first process validates, writes and reports.
         resume: go on from `out`/last; without it, a folder that is already there is refused.
         progress: wraps the steps of an epoch, to show how far it is.
         report: called after each epoch with its metrics and whether it is the best so far.
@@ -63,60 +70,103 @@ def train(
         CheckpointError: the state to resume from is damaged.
     """
     config = run.config
+    fabric = fabric or open_fabric("cpu", precision=config.precision)
     model_config = family_config(config.model, config.preprocessing.in_channels)
-    _check(run, model_config)
+    _check(run, model_config, fabric.world_size)
     loss = build_loss(config.loss)
-    _open_folder(run, out, resume)
+    if fabric.is_global_zero:
+        _open_folder(run, out, resume)
+    fabric.barrier()
     torch.manual_seed(config.seed)
-    network = channels_last(build_model(model_config))
-    optimizer = build_optimizer(network, config)
-    history: list[Epoch] = []
-    if resume and (out / "last").exists():
-        checkpoint, history = _restore(out / "last", network, optimizer)
+    learner = _Learner(config, model_config, fabric)
+    history = learner.restore(out / "last") if resume and (out / "last").exists() else []
     sampler = SliceSampler(run.training, config.preprocessing.context, config.tumour_share)
+    teachers = Teachers([one.checkpoint for one in run.teachers]).to(fabric.device) if run.teachers else None
 
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
         started = time.perf_counter()
         first = len(history) * config.steps_per_epoch
         with progress(range(first, first + config.steps_per_epoch), f"epoch {len(history) + 1}") as steps:
-            losses = [train_step(step, network, optimizer, sampler, loss, config) for step in steps]
-        scores = validate(network, run.validation, config)
-        epoch = Epoch(
-            epoch=len(history) + 1,
-            learning_rate=learning_rate_at(first + config.steps_per_epoch - 1, config),
-            train_loss=float(np.mean(losses)),
-            validation_dice=float(np.mean(list(scores.values()))),
-            worst_dice=min(scores.values()),
-            seconds=time.perf_counter() - started,
+            losses = [train_step(step, learner, sampler, loss, teachers) for step in steps]
+        scores = fabric.broadcast(validate(learner.evaluated, run.validation, config) if fabric.is_global_zero else {})
+        epoch = fabric.broadcast(
+            Epoch(
+                epoch=len(history) + 1,
+                learning_rate=learning_rate_at(first + config.steps_per_epoch - 1, config),
+                train_loss=float(np.mean(losses)),
+                validation_dice=float(np.mean(list(scores.values()))),
+                worst_dice=min(scores.values()),
+                seconds=time.perf_counter() - started,
+            )
         )
         history.append(epoch)
-        checkpoint = _checkpoint(run, model_config, network, epoch, scores)
         is_best = epoch is best_epoch(history)
-        if is_best:
-            save_checkpoint(out / "best", checkpoint)
-        save_state(out / "last", checkpoint, optimizer, history)
-        write_metrics(out, history)
-        report(epoch, is_best)
+        if fabric.is_global_zero:
+            checkpoint = _checkpoint(run, model_config, learner.evaluated, epoch, scores)
+            if is_best:
+                save_checkpoint(out / "best", checkpoint)
+            save_state(out / "last", checkpoint, learner.network, learner.optimizer, history)
+            write_metrics(out, history)
+            report(epoch, is_best)
+    fabric.barrier()
     return load_checkpoint(out / "best")
 
 
+class _Learner:
+    """What training changes: the network with its supervision, the average of its weights, the optimizer's moments."""
+
+    def __init__(self, config: TrainConfig, model: ModelConfig, fabric: Fabric) -> None:
+        self.config = config
+        self.fabric = fabric
+        self.network = Supervised(model, deep=config.deep_supervision > 0)
+        channels_last(self.network)
+        self.optimizer = build_optimizer(self.network, config)
+        self.on_device, self.stepper = fabric.setup(self.network, self.optimizer)
+        self._average = average_weights(self.network.network, config.ema_decay) if config.ema_decay else None
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self._average.module if self._average else self.network.network
+
+    def restore(self, path: Path) -> list[Epoch]:
+        """Go on from a saved state; returns its history."""
+        checkpoint, history = load_state(path, self.network, self.optimizer)
+        if self._average:
+            self._average.module.load_state_dict(dict(checkpoint.weights))
+            self._average.n_averaged.fill_(len(history) * self.config.steps_per_epoch)
+        return history
+
+    def step(self, loss: Tensor) -> None:
+        """Change the weights against the loss's gradient."""
+        self.stepper.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        self.stepper.step()
+        if self._average:
+            self._average.update_parameters(self.network.network)
+
+
 def train_step(
-    step: int, network: nn.Module, optimizer: Optimizer, sampler: SliceSampler, loss: Loss, config: TrainConfig
+    step: int, learner: _Learner, sampler: SliceSampler, loss: Loss, teachers: Teachers | None = None
 ) -> float:
-    """One batch forward and back; its loss. Everything random is drawn by (seed, step)."""
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    inputs, truth = sampler.batch(config.batch_size, np.random.default_rng((config.seed, step)))
+    """One batch forward and back; its loss. All that is random is drawn by (seed, step); each process takes a part."""
+    config, fabric = learner.config, learner.fabric
+    rank, world = fabric.global_rank, fabric.world_size
+    generator = torch.Generator(fabric.device).manual_seed((config.seed * 1_000_003 + step) * world + rank)
+    drawn = sampler.batch(config.batch_size, np.random.default_rng((config.seed, step)), slice(rank, None, world))
+    inputs, truth = (tensor.to(fabric.device) for tensor in drawn)
     inputs, truth = augment(inputs, truth, config.augmentation, droppable_sequences(config), generator)
     batch = inputs.flatten(1, 2).contiguous(memory_format=torch.channels_last)
-    for group in optimizer.param_groups:
+    for group in learner.optimizer.param_groups:
         group["lr"] = learning_rate_at(step, config)
-    network.train()
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-        logits = network(batch)
-    value = loss(logits.float(), truth)
-    optimizer.zero_grad(set_to_none=True)
-    cast(Callable[[], None], value.backward)()
-    optimizer.step()
+    learner.on_device.train()
+    logits = learner.on_device(batch)
+    value = supervised_loss(logits, truth, loss, config.deep_supervision)
+    if teachers is not None:
+        with fabric.autocast():
+            taught = teachers(batch)
+        value = value + config.distillation * distillation_loss(logits[0], taught)
+    learner.step(value)
     return float(value.detach())
 
 
@@ -190,20 +240,20 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     return [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
 
 
-def _check(run: Run, model: ModelConfig) -> None:
+def _check(run: Run, model: ModelConfig, processes: int) -> None:
     if not (run.training and run.validation):
         found = f"{len(run.training)} training and {len(run.validation)} validation cases"
         raise SpecError(f"{found} given; at least one of each wanted.")
-    grid = run.config.preprocessing.grid_px
-    if any(size % model.reduction for size in grid):
-        name = run.config.model
-        raise SpecError(f"preprocessing.grid_px is {grid}; multiples of {model.reduction} wanted for {name}.")
-
-
-def _restore(path: Path, network: nn.Module, optimizer: Optimizer) -> tuple[Checkpoint, list[Epoch]]:
-    checkpoint, history = load_state(path, optimizer)
-    network.load_state_dict(cast(dict[str, Tensor], checkpoint.weights))
-    return checkpoint, history
+    config = run.config
+    for setting, sides in (
+        ("preprocessing.grid_px", config.preprocessing.grid_px),
+        ("augmentation.patch_px", (config.augmentation.patch_px,)),
+    ):
+        if any(side % model.reduction for side in sides):
+            raise SpecError(f"{setting} is {sides}; multiples of {model.reduction} wanted for {config.model}.")
+    require(config.batch_size % processes == 0, "batch_size", config.batch_size, f"a multiple of {processes} devices")
+    needs_teacher = "a weight above 0 with a teacher, and 0 without"
+    require(bool(run.teachers) == (config.distillation > 0), "distillation", config.distillation, needs_teacher)
 
 
 def _checkpoint(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Generator, Tensor
@@ -128,6 +129,71 @@ def test_zoom_stays_within_its_bounds(seed: int) -> None:
     assert 0.97 / 1.25**2 < moved.sum() / truth.sum() < 1.03 * 1.25**2
 
 
+@given(SEEDS)
+@settings(max_examples=15)
+def test_a_patch_is_a_piece_of_the_slice(seed: int) -> None:
+    truth = (torch.rand(2, 1, 24, 40, generator=Generator().manual_seed(seed)) < 0.5).float()
+    batch = truth[:, :, None].expand(2, 3, 2, 24, 40).clone()
+    varied, moved = vary(batch, truth, replace(OFF, patch_px=16), seed)
+
+    assert varied.shape == (2, 3, 2, 16, 16)
+    assert moved.shape == (2, 1, 16, 16)
+    # Between pixels a piece is interpolated, so its mean lies between the least and the largest of all pieces.
+    pieces = F.avg_pool2d(truth, 16, stride=1).flatten(1)
+    assert (varied.mean(dim=(1, 2, 3, 4)) >= pieces.amin(1) - 0.1).all()
+    assert (varied.mean(dim=(1, 2, 3, 4)) <= pieces.amax(1) + 0.1).all()
+
+
+def test_patches_reach_every_corner() -> None:
+    row, column = torch.meshgrid(torch.arange(24.0), torch.arange(32.0), indexing="ij")
+    batch = torch.stack([row, column])[None, None].expand(400, 1, 2, 24, 32).clone()
+    varied, _ = vary(batch, torch.zeros(400, 1, 24, 32), replace(OFF, patch_px=16))
+    first = varied[:, 0, :, 0, 0]
+
+    assert first[:, 0].min() < 0.5
+    assert first[:, 0].max() > 24 - 16 - 0.5
+    assert first[:, 1].min() < 0.5
+    assert first[:, 1].max() > 32 - 16 - 0.5
+    torch.testing.assert_close(varied[:, 0, 0, -1, 0] - first[:, 0], torch.full((400,), 15.0), atol=1e-3, rtol=0)
+
+
+def test_a_patch_larger_than_the_slice_is_the_slice() -> None:
+    batch, truth = sample()
+    varied, moved = vary(batch, truth, replace(OFF, patch_px=64))
+    torch.testing.assert_close(varied, batch, atol=2e-5, rtol=0)
+    assert torch.equal(moved, truth)
+
+
+@given(SEEDS)
+@settings(max_examples=15)
+def test_contrast_bends_between_floor_and_peak_and_keeps_the_order(seed: int) -> None:
+    batch, truth = sample()
+    varied, _ = vary(batch, truth, replace(OFF, gamma=0.5), seed)
+
+    torch.testing.assert_close(varied.amin((3, 4)), batch.amin((3, 4)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(varied.amax((3, 4)), batch.amax((3, 4)), atol=1e-4, rtol=0)
+    for number, neighbour, sequence in np.ndindex(3, 3, 3):
+        order = batch[number, neighbour, sequence].flatten().argsort()
+        assert (varied[number, neighbour, sequence].flatten()[order].diff() >= -1e-5).all()
+
+
+def test_contrast_bends_on_about_half_of_the_samples() -> None:
+    batch = torch.rand(200, 1, 1, 8, 8, generator=Generator().manual_seed(1))
+    varied, _ = vary(batch, torch.zeros(200, 1, 8, 8), replace(OFF, gamma=1.0))
+    bent = (varied - batch).abs().amax((1, 2, 3, 4)) > 1e-3
+    assert 60 < int(bent.sum()) < 140
+
+
+def test_resolution_is_lost_on_about_a_quarter_of_the_samples() -> None:
+    batch = torch.randn(200, 1, 1, 32, 32, generator=Generator().manual_seed(1))
+    varied, _ = vary(batch, torch.zeros(200, 1, 32, 32), replace(OFF, resolution=0.75))
+    spread = varied.flatten(1).std(dim=1)
+    coarser = spread < 0.9
+    assert 25 < int(coarser.sum()) < 80
+    torch.testing.assert_close(varied[~coarser], batch[~coarser], atol=0.35, rtol=0)
+    torch.testing.assert_close(varied.mean((1, 2, 3, 4)), batch.mean((1, 2, 3, 4)), atol=0.05, rtol=0)
+
+
 def test_sequences_are_dropped_in_all_neighbours_and_never_the_flair() -> None:
     batch, truth = sample()
     varied, _ = vary(batch, truth, replace(OFF, drop_sequence=1))
@@ -170,6 +236,9 @@ def test_noise_is_on_about_half_of_the_samples() -> None:
         {"rotation_degrees": 181},
         {"scaling": 2.0},
         {"noise": -0.1},
+        {"gamma": 2.5},
+        {"resolution": 1.0},
+        {"patch_px": -16},
         {"intensity": float("nan")},
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
-from tumortrace.losses import LOSSES, bce_loss, build_loss, dice_loss, jaccard_loss
+from tumortrace.losses import LOSSES, bce_loss, boundary_loss, build_loss, dice_loss, jaccard_loss, tversky_loss
 from tumortrace_runtime.errors import SpecError
 
 SHAPES = hnp.array_shapes(min_dims=4, max_dims=4, min_side=1, max_side=5)
@@ -40,6 +40,36 @@ def test_values_by_hand() -> None:
     assert bce_loss(logits, truth).item() == pytest.approx(math.log(2))
     assert dice_loss(logits, truth).item() == pytest.approx(1 - (2 * 1 + 1) / (4 + 1))
     assert jaccard_loss(logits, truth).item() == pytest.approx(1 - (1 + 1) / (3 + 1))
+    assert tversky_loss(logits, truth).item() == pytest.approx(1 - (1 + 1) / (1 + 0.7 + 0.3 + 1))
+    # Signed distances -2, -1, 1, 2 cancel out under one probability.
+    assert boundary_loss(logits, truth).item() == pytest.approx(0)
+
+
+def test_tversky_minds_misses_more_than_false_pixels() -> None:
+    truth = tensor([1.0] * 50 + [0.0] * 50)
+    missed, false = tensor([40.0] * 40 + [-40.0] * 60), tensor([40.0] * 60 + [-40.0] * 40)
+    assert tversky_loss(missed, truth).item() == pytest.approx(1 - 41 / (40 + 0.7 * 10 + 1))
+    assert tversky_loss(false, truth).item() == pytest.approx(1 - 51 / (50 + 0.3 * 10 + 1))
+
+
+def test_the_boundary_loss_grows_with_distance_and_falls_inside() -> None:
+    truth = torch.zeros(1, 1, 16, 16)
+    truth[..., 4:12, 4:12] = 1
+
+    def one_pixel(row: int, column: int) -> float:
+        logits = torch.full_like(truth, -80.0)
+        logits[..., row, column] = 80.0
+        return boundary_loss(logits, truth).item() * truth.numel() * 16
+
+    assert one_pixel(8, 0) == pytest.approx(4)
+    assert one_pixel(8, 3) == pytest.approx(1)
+    assert one_pixel(8, 4) == pytest.approx(-1)
+    assert one_pixel(7, 7) == pytest.approx(-4)
+
+
+def test_the_boundary_loss_is_silent_where_nothing_is_true() -> None:
+    logits = torch.randn(2, 1, 8, 8)
+    assert boundary_loss(logits, torch.zeros_like(logits)).item() == 0
 
 
 def test_binary_cross_entropy_by_hand() -> None:
@@ -73,7 +103,7 @@ def test_bounds(batch: tuple[Tensor, Tensor]) -> None:
     for name, loss in LOSSES.items():
         value = loss(*batch).item()
         assert math.isfinite(value), name
-        assert value >= -1e-6, name
+        assert value >= (-5 if name == "boundary" else -1e-6), name
     assert dice_loss(*batch).item() <= 1
     assert jaccard_loss(*batch).item() <= 1
 
@@ -87,6 +117,9 @@ def test_jaccard_is_never_below_dice(batch: tuple[Tensor, Tensor]) -> None:
 def test_a_perfect_prediction_costs_nothing(truth: np.ndarray) -> None:
     wanted = torch.from_numpy(truth).float()
     for name, loss in LOSSES.items():
+        if name == "boundary":  # which only falls, the deeper inside the truth
+            assert loss(wanted * 80 - 40, wanted).item() <= 1e-6
+            continue
         assert loss(wanted * 80 - 40, wanted).item() == pytest.approx(0, abs=1e-5), name
 
 
@@ -107,7 +140,7 @@ def test_a_weighted_sum() -> None:
 @pytest.mark.parametrize(
     ("weights", "told"),
     [
-        ({"focal": 1.0}, "loss is 'focal'; one of bce, dice, jaccard wanted"),
+        ({"focal": 1.0}, "loss is 'focal'; one of bce, dice, jaccard, tversky, boundary wanted"),
         ({}, "loss is {}; at least one wanted"),
         ({"bce": 0.0}, r"loss\.bce is 0\.0; a positive weight wanted"),
         ({"bce": 1.0, "dice": -1.0}, r"loss\.dice is -1\.0"),

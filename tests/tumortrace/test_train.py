@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 from torch import nn
@@ -18,7 +19,7 @@ from torch import nn
 from tumortrace.checkpoint import WEIGHTS, load_checkpoint
 from tumortrace.config import TrainConfig, build_config
 from tumortrace.run import Run
-from tumortrace.state import HISTORY, MOMENTS, Epoch
+from tumortrace.state import HISTORY, MOMENTS, TRAINED, Epoch
 from tumortrace.train import (
     best_epoch,
     build_optimizer,
@@ -194,6 +195,11 @@ def test_a_damaged_state_is_refused(run: Run, tmp_path: Path) -> None:
             lambda run: with_settings(run, preprocessing=replace(run.config.preprocessing, grid_px=(64, 72))),
             "multiples of 16 wanted",
         ),
+        (
+            lambda run: with_settings(run, augmentation=replace(run.config.augmentation, patch_px=40)),
+            r"augmentation.patch_px is \(40,\); multiples of 16 wanted",
+        ),
+        (lambda run: with_settings(run, distillation=0.5), "distillation is 0.5; a weight above 0 with a teacher"),
         (lambda run: replace(run, training=[]), "0 training and 2 validation cases given"),
         (lambda run: replace(run, validation=[]), "2 training and 0 validation cases given"),
     ],
@@ -204,6 +210,43 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(
     with pytest.raises(SpecError, match=told):
         train(change(run), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_deep_supervision_and_no_average_are_resumed_exactly_too(run: Run, tmp_path: Path) -> None:
+    config = with_settings(run, deep_supervision=0.5, ema_decay=0.0, epochs=2)
+    train(config, tmp_path / "whole")
+
+    def stop(epoch: Epoch, _best: bool) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "stopped", report=stop)
+    train(config, tmp_path / "stopped", resume=True)
+    for file in (WEIGHTS, TRAINED, MOMENTS):
+        assert (tmp_path / "stopped" / "last" / file).read_bytes() == (tmp_path / "whole" / "last" / file).read_bytes()
+
+
+def test_the_average_is_what_is_kept(run: Run, whole: Path) -> None:
+    kept = load_checkpoint(whole / "last").weights
+    trained = safetensors.torch.load_file(whole / "last" / TRAINED)
+    name = "head.weight"
+    assert not torch.equal(kept[name], trained[f"network.{name}"])
+
+
+def test_without_an_average_the_trained_weights_are_kept(run: Run, tmp_path: Path) -> None:
+    train(with_settings(run, epochs=1, ema_decay=0.0), tmp_path / "out")
+    kept = load_checkpoint(tmp_path / "out" / "last").weights
+    trained = safetensors.torch.load_file(tmp_path / "out" / "last" / TRAINED)
+    assert all(torch.equal(tensor, trained[f"network.{name}"]) for name, tensor in kept.items())
+
+
+def test_heads_of_deep_supervision_are_trained_and_not_kept(run: Run, tmp_path: Path) -> None:
+    train(with_settings(run, epochs=1, deep_supervision=0.5), tmp_path / "out")
+    trained = safetensors.torch.load_file(tmp_path / "out" / "last" / TRAINED)
+    heads = [tensor for name, tensor in trained.items() if name.startswith("heads.") and name.endswith("bias")]
+    assert heads
+    assert all((bias + 4.595).abs().max() > 1e-4 for bias in heads)  # logit(0.01) is where they began
+    assert not any(name.startswith("heads.") for name in load_checkpoint(tmp_path / "out" / "best").weights)
 
 
 def test_patience_stops_and_the_best_epoch_is_kept(run: Run, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +33,22 @@ def key_option(command: F) -> F:
     return click.option("--key", "public_key", type=click.Path(path_type=Path), help=text)(command)
 
 
+def hardware_options(command: F) -> F:
+    """Add --accelerator and --devices, named as `tumortrace.hardware.open_fabric` takes them."""
+    options = [
+        click.option("--accelerator", default="auto", show_default=True, help="cpu, cuda or mps; auto takes a GPU."),
+        click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="Share each batch."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def progress_bar(items: Sequence[T], label: str) -> AbstractContextManager[Iterable[T]]:
     """A bar on stderr that goes along with an iteration over `items`."""
     return click.progressbar(items, label=label, file=sys.stderr)
+
+
+def no_bar(items: Sequence[T], label: str) -> AbstractContextManager[Iterable[T]]:
+    """An iteration that another process shows."""
+    return nullcontext(items)

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from tumortrace.commands.options import progress_bar
+from tumortrace.commands.options import hardware_options, no_bar, progress_bar
 from tumortrace_runtime.files import read_json
+
+TEACHER = "Checkpoint to learn from too, with --set distillation=WEIGHT; several are averaged."
 
 
 @click.command("train")
@@ -19,6 +21,8 @@ from tumortrace_runtime.files import read_json
 @click.option("--fold", type=int, help="Train on this fold (from 0) instead of the fixed split.")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration as JSON.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as epochs=20.")
+@click.option("--teacher", "teachers", multiple=True, type=click.Path(path_type=Path), help=TEACHER)
+@hardware_options
 @click.option("--resume", is_flag=True, help="Go on where the run in --out was stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
@@ -28,6 +32,9 @@ def command(
     fold: int | None,
     config_path: Path | None,
     overrides: tuple[str, ...],
+    teachers: tuple[Path, ...],
+    accelerator: str,
+    devices: int,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -36,6 +43,7 @@ def command(
     --out/best is the checkpoint to evaluate and export. A run that was stopped goes on exactly with --resume.
     """
     from tumortrace.config import build_config
+    from tumortrace.hardware import open_fabric
     from tumortrace.index import load_index
     from tumortrace.run import open_run
     from tumortrace.split import load_split
@@ -44,11 +52,16 @@ def command(
     config = build_config(read_json(config_path) if config_path else {}, overrides)
     if not resume:
         refuse_existing(out)  # before all cases are read
+    fabric = open_fabric(accelerator, devices, config.precision)
     index = load_index(index_path)
     split = load_split(split_path, index)
 
-    run = open_run(config, index, split, fold, progress_bar)
-    checkpoint = train(run, out, resume=resume, progress=progress_bar, report=_report)
+    fabric.launch()
+    shown = progress_bar if fabric.is_global_zero else no_bar
+    run = open_run(config, index, split, fold, teachers=teachers, progress=shown)
+    checkpoint = train(run, out, fabric=fabric, resume=resume, progress=shown, report=_report)
+    if not fabric.is_global_zero:
+        return
     dice = checkpoint.training["validation_dice"]
     result = {
         "checkpoint": str(out / "best"),

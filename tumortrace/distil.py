@@ -1,0 +1,72 @@
+"""Distillation: what trained networks say of a slice, as a second truth for a smaller one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tumortrace.checkpoint import CONFIG, Checkpoint, load_checkpoint
+from tumortrace.index import Index
+from tumortrace.model import channels_last
+from tumortrace.split import Split
+from tumortrace_runtime.errors import SpecError
+from tumortrace_runtime.files import read_json
+from tumortrace_runtime.preprocess import Preprocessing
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A checkpoint that teaches, and the hash of its weights for the student's provenance."""
+
+    checkpoint: Checkpoint
+    weights_sha256: str
+
+
+class Teachers(nn.Module):
+    """Several trained networks; their say is the mean of their probabilities."""
+
+    def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(channels_last(checkpoint.network()) for checkpoint in checkpoints)
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, batch: Tensor) -> Tensor:
+        """Probabilities (n, classes, rows, columns) of a batch (n, in_channels, rows, columns)."""
+        return torch.stack([network(batch).float().sigmoid() for network in self.networks]).mean(0)
+
+    def train(self, mode: bool = True) -> Teachers:
+        """Stay in evaluation mode: what was learned does not move."""
+        return super().train(False)
+
+
+def distillation_loss(logits: Tensor, taught: Tensor) -> Tensor:
+    """Cross-entropy of the student's logits with the teachers' probabilities (Hinton et al. 2015, temperature 1)."""
+    return F.binary_cross_entropy_with_logits(logits, taught)
+
+
+def open_teacher(path: Path, index: Index, split: Split, fold: int | None, preprocessing: Preprocessing) -> Teacher:
+    """Read a checkpoint that may teach on a split or fold.
+
+    Raises:
+        CheckpointError: it is missing or damaged.
+        SpecError: it saw a patient that is tested here, or sees scans prepared otherwise than the student does.
+    """
+    checkpoint = load_checkpoint(path)
+    patients = {case.case_id: case.patient_id for case in index.cases}
+    data = checkpoint.training["data"]
+    seen = {patients.get(name, name) for name in (*data["training_cases"], *data["validation_cases"])}
+    tested = {patients[name] for name in split.part("test", fold)}
+    if leaked := sorted(seen & tested):
+        raise SpecError(
+            f"teacher {path}: was trained or chosen on {', '.join(leaked)}, tested here; "
+            "one that never saw the test patients is wanted."
+        )
+    if checkpoint.preprocessing != preprocessing:
+        raise SpecError(f"teacher {path}: sees scans prepared otherwise than the student; the same wanted.")
+    return Teacher(checkpoint, read_json(path / CONFIG)["weights_sha256"])
