@@ -57,7 +57,7 @@ def test_the_runtime_imports_without_torch_and_what_lies_above() -> None:
 
 
 def test_device_commands_import_without_torch() -> None:
-    commands = ("segment", "bench", "doctor", "build_engine", "verify", "sign", "pack", "unpack")
+    commands = ("segment", "bench", "doctor", "build_engine", "verify", "sign", "pack", "unpack", "models")
     run_without({"torch", "tumortrace_export"}, "\n".join(f"import tumortrace.commands.{name}" for name in commands))
 
 

@@ -12,6 +12,8 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from tumortrace.model import ModelConfig, build_model
+from tumortrace.quantisation import Quantisation
+from tumortrace_runtime.confidence import Confidence
 from tumortrace_runtime.errors import CheckpointError, SpecError
 from tumortrace_runtime.files import atomic_directory, read_json, sha256_file, write_json
 from tumortrace_runtime.postprocess import Postprocessing
@@ -34,6 +36,8 @@ class Checkpoint:
         postprocessing: what turns its logits into a mask.
         training: provenance as JSON values: configuration, index and split hash, epoch, validation Dice.
         weights: parameters and buffers by name.
+        quantisation: the scales of a network that was trained for INT8; None for others.
+        confidence: calibration of its probabilities, and what scans it was made for; None before `calibrate`.
     """
 
     model: ModelConfig
@@ -41,6 +45,8 @@ class Checkpoint:
     postprocessing: Postprocessing
     training: Mapping[str, Any]
     weights: Mapping[str, Tensor]
+    quantisation: Quantisation | None = None
+    confidence: Confidence | None = None
 
     def network(self) -> nn.Module:
         """The network with these weights, in evaluation mode.
@@ -80,6 +86,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "preprocessing": to_dict(checkpoint.preprocessing),
         "postprocessing": to_dict(checkpoint.postprocessing),
         "training": checkpoint.training,
+        **({"quantisation": to_dict(checkpoint.quantisation)} if checkpoint.quantisation else {}),
+        **({"confidence": to_dict(checkpoint.confidence)} if checkpoint.confidence else {}),
     }
     write_json(folder / CONFIG, config)
 
@@ -103,6 +111,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             postprocessing=from_dict(Postprocessing, config["postprocessing"]),
             training=config["training"],
             weights=_load_weights(path / WEIGHTS, config["weights_sha256"]),
+            quantisation=from_dict(Quantisation, config["quantisation"]) if "quantisation" in config else None,
+            confidence=from_dict(Confidence, config["confidence"]) if "confidence" in config else None,
         )
     except KeyError as problem:
         raise CheckpointError(f"{path / CONFIG}: {problem} is missing.") from problem

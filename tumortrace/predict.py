@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from tumortrace.checkpoint import Checkpoint
-from tumortrace.model import channels_last
+from tumortrace.distil import Teachers
+from tumortrace.model import ClassicUNet, channels_last
+from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.inference import predict_mask
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.preprocess import IntegerInput
@@ -26,10 +30,36 @@ class TorchNetwork:
     @torch.inference_mode()
     def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """The logits of a batch."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            logits: Tensor = self._network(torch.from_numpy(batch))
-        array: npt.NDArray[np.float32] = logits.float().contiguous().numpy()
+        device = next(self._network.parameters()).device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            logits: Tensor = self._network(torch.from_numpy(batch).to(device))
+        array: npt.NDArray[np.float32] = logits.float().contiguous().cpu().numpy()
         return array
+
+    def run_all(self, batch: npt.NDArray[np.float32]) -> dict[str, npt.NDArray[np.float32]]:
+        """The logits of a batch, and the statistics of its bottleneck, as exported graphs give them."""
+        taken: list[npt.NDArray[np.float32]] = []
+        handle = _takes_bottleneck(self._network).register_forward_pre_hook(
+            lambda module, inputs: taken.append(_statistics(inputs[0]))
+        )
+        try:
+            return {"logits": self.run(batch), "bottleneck": taken[0]}
+        finally:
+            handle.remove()
+
+
+def _takes_bottleneck(network: nn.Module) -> nn.Module:
+    """What takes the coarsest features first."""
+    levels = network.upsample if isinstance(network, ClassicUNet) else network.decoder
+    assert isinstance(levels, nn.ModuleList)
+    return levels[0]
+
+
+def _statistics(features: Tensor) -> npt.NDArray[np.float32]:
+    """Mean, then standard deviation, over rows and columns of each channel: (n, 2 x channels)."""
+    deviation, mean = torch.std_mean(features.float(), dim=(2, 3), correction=0)
+    array: npt.NDArray[np.float32] = torch.cat((mean, deviation), dim=1).cpu().numpy()
+    return array
 
 
 class CheckpointPredictor:
@@ -42,3 +72,19 @@ class CheckpointPredictor:
     def __call__(self, scan: Scan) -> npt.NDArray[np.uint8]:
         """The mask of a scan, (slices, rows, columns) 0 or 1, on its own grid."""
         return predict_mask(self.network, scan, self.checkpoint.preprocessing, self.checkpoint.postprocessing)
+
+
+def ensemble_network(checkpoints: Sequence[Checkpoint]) -> TorchNetwork:
+    """A network whose probabilities are the mean of those of checkpoints, as a `TorchNetwork`.
+
+    Raises:
+        SpecError: the checkpoints see scans prepared in different ways.
+    """
+    if any(checkpoint.preprocessing != checkpoints[0].preprocessing for checkpoint in checkpoints):
+        raise SpecError("an ensemble of checkpoints that see scans prepared in different ways; one way wanted.")
+    return TorchNetwork(nn.Sequential(Teachers(checkpoints), _Logit()))
+
+
+class _Logit(nn.Module):
+    def forward(self, probabilities: Tensor) -> Tensor:
+        return torch.logit(probabilities, eps=1e-6)  # finite, so that it can be resampled

@@ -1,7 +1,7 @@
 """How good a predictor is, case by case and over all cases, as files: `cases.csv`, `summary.json` and pictures.
 
-evaluated = list(evaluate_cases(scans, predict))
-write_report(Path("evaluation"), evaluated)
+evaluated = evaluate_cases(scans, predict)
+write_report(Path("evaluation"), evaluated, strata=assign_strata(names, index))
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import shutil
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace.statistics import BOOTSTRAP_RESAMPLES, summarise_values
+from tumortrace.strata import Strata, summarise_strata
 from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.files import atomic_directory, write_json
 from tumortrace_runtime.io.scan import Scan
@@ -26,7 +28,19 @@ from tumortrace_runtime.overlay import draw_montage, encode_png
 
 Predict = Callable[[Scan], npt.NDArray[np.uint8]]
 
-_UNITLESS = ("dice", "jaccard", "sensitivity", "specificity", "accuracy", "precision")
+CASES = "cases.csv"
+SUMMARY = "summary.json"
+
+_UNITLESS = (
+    "dice",
+    "jaccard",
+    "sensitivity",
+    "specificity",
+    "accuracy",
+    "precision",
+    "lesion_sensitivity",
+    "false_positive_lesions",
+)
 
 
 @dataclass(frozen=True)
@@ -77,17 +91,20 @@ def evaluate_case(
     return EvaluatedCase(metrics, encode_png(picture))
 
 
-def summarise(cases: Sequence[CaseMetrics], seed: int = 0) -> dict[str, Any]:
-    """Mean, median and 95 % bootstrap intervals of every measure over cases.
+def summarise(cases: Sequence[CaseMetrics], seed: int = 0, strata: Strata | None = None) -> dict[str, Any]:
+    """Mean, median and 95 % bootstrap intervals of every measure over cases, and of Dice over the cases of a stratum.
 
     Args:
         cases: at least one.
         seed: of the bootstrap.
+        strata: of the cases, or None to leave them out.
 
     Returns:
         `cases`, how many there are; `bootstrap`, its resamples and seed; `metrics`, by name the fields of
-        `tumortrace.statistics.Summary`. A measure with a unit has the unit in its name ("hd95_mm", "surface_dice_2px",
-        "volume_error_ml"), so that cases with and without known spacing are never averaged together.
+        `tumortrace.statistics.Summary`; `lesions`, those of all cases together: `truth`, `found`, `false_positive`.
+        With strata, `strata`: `dice` by group and label, and `tumour_size_limits_voxels`. A measure with a unit has
+        the unit in its name ("hd95_mm", "surface_dice_2px", "volume_error_ml"), so that cases with and without known
+        spacing are never averaged together.
 
     Raises:
         InputError: there are no cases.
@@ -98,11 +115,17 @@ def summarise(cases: Sequence[CaseMetrics], seed: int = 0) -> dict[str, Any]:
     for case in cases:
         for name, value in _measures(case).items():
             by_name.setdefault(name, []).append(value)
-    return {
+    summary = {
         "cases": len(cases),
         "bootstrap": {"resamples": BOOTSTRAP_RESAMPLES, "seed": seed},
         "metrics": {name: dataclasses.asdict(summarise_values(values, seed)) for name, values in by_name.items()},
+        "lesions": {
+            "truth": sum(case.truth_lesions for case in cases),
+            "found": sum(case.found_lesions for case in cases),
+            "false_positive": sum(case.false_positive_lesions for case in cases),
+        },
     }
+    return summary if strata is None else summary | {"strata": _stratify(cases, strata, seed)}
 
 
 def write_report(
@@ -110,6 +133,7 @@ def write_report(
     evaluated: Iterable[EvaluatedCase],
     *,
     seed: int = 0,
+    strata: Strata | None = None,
     about: Mapping[str, Any] | None = None,
     replace: bool = False,
 ) -> dict[str, Any]:
@@ -122,6 +146,7 @@ def write_report(
         out: folder to make.
         evaluated: at least one case, such as `evaluate_cases` yields; one is held at a time.
         seed: of the bootstrap.
+        strata: of the cases, or None to leave them out.
         about: what was evaluated on what, for `summary.json`.
         replace: whether a folder already there is replaced; else it is refused, before the first case is evaluated.
 
@@ -131,13 +156,42 @@ def write_report(
     """
     with atomic_directory(out, replace=replace) as folder:
         cases = _keep_pictures(folder / "overlays", evaluated)
-        summary = summarise(cases, seed) | {"about": dict(about or {})}
+        summary = summarise(cases, seed, strata) | {"about": dict(about or {})}
         ranks = _best_median_worst(cases)
         summary["overlays"] = {rank: cases[index].case_id for rank, index in ranks.items()}
         _name_pictures(folder / "overlays", ranks)
-        _write_csv(folder / "cases.csv", cases)
-        write_json(folder / "summary.json", summary)
+        write_tables(folder, cases, summary)
     return summary
+
+
+def write_tables(folder: Path, cases: Sequence[CaseMetrics], summary: Mapping[str, Any]) -> None:
+    """Write `cases.csv` and `summary.json` into a folder that is there."""
+    with (folder / CASES).open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [field.name for field in dataclasses.fields(CaseMetrics)])
+        writer.writeheader()
+        writer.writerows(case.to_dict() for case in cases)
+    write_json(folder / SUMMARY, summary)
+
+
+def read_cases(report: Path) -> list[CaseMetrics]:
+    """The cases of a report's `cases.csv`, in its order.
+
+    Raises:
+        InputError: it is missing, holds no case or one twice, or was not written by this version.
+    """
+    path = report / CASES
+    try:
+        with path.open(newline="") as stream:
+            cases = [_parse_case(row) for row in csv.DictReader(stream)]
+    except OSError as problem:
+        raise InputError(
+            f"{path}: cannot be read ({problem.strerror}); a folder of `tumortrace evaluate` wanted."
+        ) from problem
+    except (KeyError, TypeError, ValueError) as problem:
+        raise InputError(f"{path}: is not as this version writes it ({problem}); evaluate again.") from problem
+    if not cases or len({case.case_id for case in cases}) != len(cases):
+        raise InputError(f"{path}: holds no case, or one twice; evaluate again.")
+    return cases
 
 
 def _keep_pictures(folder: Path, evaluated: Iterable[EvaluatedCase]) -> list[CaseMetrics]:
@@ -173,8 +227,19 @@ def _measures(case: CaseMetrics) -> dict[str, float | None]:
     }
 
 
-def _write_csv(path: Path, cases: Sequence[CaseMetrics]) -> None:
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in dataclasses.fields(CaseMetrics)])
-        writer.writeheader()
-        writer.writerows(case.to_dict() for case in cases)
+def _stratify(cases: Sequence[CaseMetrics], strata: Strata, seed: int) -> dict[str, Any]:
+    small, medium = strata.size_limits_voxels
+    return {
+        "dice": summarise_strata({case.case_id: case.dice for case in cases}, strata, seed),
+        "tumour_size_limits_voxels": {"small": small, "medium": medium},
+    }
+
+
+def _parse_case(row: Mapping[str, str]) -> CaseMetrics:
+    hints = typing.get_type_hints(CaseMetrics)
+    return CaseMetrics(**{name: _parse_field(hint, row[name]) for name, hint in hints.items()})
+
+
+def _parse_field(hint: Any, text: str) -> Any:
+    kinds = typing.get_args(hint) or (hint,)
+    return None if text == "" and type(None) in kinds else kinds[0](text)

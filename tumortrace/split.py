@@ -122,7 +122,7 @@ def load_split(path: Path, index: Index) -> Split:
 
     Raises:
         DatasetError: unreadable, of another version, altered, of another index, with a case that the index does not
-            have, or with a patient in two parts.
+            have, with a patient in two parts, or with folds that do not test each patient once.
     """
     value = read_json(path, DatasetError)
     check_document(value, path, FORMAT, VERSION)
@@ -140,6 +140,7 @@ def load_split(path: Path, index: Index) -> Split:
     check_parts(split.fixed, index, f"{path}: the fixed split")
     for number, parts in enumerate(split.folds):
         check_parts(parts, index, f"{path}: fold {number}")
+    check_folds(split.folds, index, str(path))
     return split
 
 
@@ -157,6 +158,23 @@ def check_parts(parts: Parts, index: Index, name: str) -> None:
                 raise DatasetError(f"{name} has case {case_id} in {part}, which is not in the index.")
             if (other := part_of.setdefault(known[case_id], part)) != part:
                 raise DatasetError(f"{name} has patient {known[case_id]} in both {other} and {part}; one is wanted.")
+
+
+def check_folds(folds: Sequence[Parts], index: Index, name: str) -> None:
+    """Refuse folds whose test parts share a patient or leave out a case; a split without folds will do.
+
+    Raises:
+        DatasetError: the message starts with `name`, and names the patient or the case.
+    """
+    tested_in: dict[str, int] = {}
+    for number, parts in enumerate(folds):
+        for case_id in parts.test:
+            patient = index.case(case_id).patient_id
+            if (other := tested_in.setdefault(patient, number)) != number:
+                raise DatasetError(f"{name}: folds {other} and {number} both test patient {patient}; one is wanted.")
+    tested = {case_id for parts in folds for case_id in parts.test}
+    if folds and (left_out := [case.case_id for case in index.cases if case.case_id not in tested]):
+        raise DatasetError(f"{name}: no fold tests {left_out[0]}; each case is to be tested in one fold.")
 
 
 def _check_settings(folds: int, fractions: Sequence[float]) -> None:

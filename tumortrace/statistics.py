@@ -14,11 +14,12 @@ CONFIDENCE_PERCENT = 95.0
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean and median over cases, each with its bootstrap interval; None throughout where no case counts.
+    """Mean and median over cases, each with its bootstrap interval.
 
     Attributes:
-        mean, median: over the cases that count.
-        mean_interval, median_interval: (low, high) 95 % bootstrap interval.
+        mean, median: over the cases that count; None where none does.
+        mean_interval, median_interval: (low, high) 95 % bootstrap interval; None where fewer than two cases count, for
+            one says nothing of how far others lie from it.
         cases: how many count.
         not_applicable: how many do not, because the measure has no meaning for them.
     """
@@ -41,11 +42,14 @@ def summarise_values(values: Sequence[float | None], seed: int = 0) -> Summary:
     counted = np.array([value for value in values if value is not None], np.float64)
     if not counted.size:
         return Summary(None, None, None, None, 0, len(values))
+    mean, median = float(counted.mean()), float(np.median(counted))
+    if counted.size == 1:
+        return Summary(mean, median, None, None, 1, len(values) - 1)
     drawn = np.random.default_rng(seed).integers(counted.size, size=(BOOTSTRAP_RESAMPLES, counted.size), dtype=np.int32)
     resamples = counted[drawn]
     return Summary(
-        mean=float(counted.mean()),
-        median=float(np.median(counted)),
+        mean=mean,
+        median=median,
         mean_interval=_interval(resamples.mean(axis=1)),
         median_interval=_interval(np.median(resamples, axis=1)),
         cases=counted.size,

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,10 +31,10 @@ from tumortrace.losses import Loss, build_loss
 from tumortrace.model import ModelConfig, channels_last, family_config
 from tumortrace.predict import TorchNetwork
 from tumortrace.run import Run
+from tumortrace.run_folder import open_folder
 from tumortrace.state import Epoch, load_state, save_state
 from tumortrace.supervision import Supervised, supervised_loss
-from tumortrace_runtime.errors import OutputError, SpecError
-from tumortrace_runtime.files import read_json, write_json
+from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.inference import segment_prepared
 from tumortrace_runtime.metrics import dice
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL
@@ -75,7 +74,8 @@ def train(
     _check(run, model_config, fabric.world_size)
     loss = build_loss(config.loss)
     if fabric.is_global_zero:
-        _open_folder(run, out, resume)
+        description = {"config": to_dict(config), "data": dict(run.provenance)}
+        open_folder(out, description, resume=resume)
     fabric.barrier()
     torch.manual_seed(config.seed)
     learner = _Learner(config, model_config, fabric)
@@ -212,32 +212,6 @@ def out_of_patience(history: Sequence[Epoch], patience: int) -> bool:
 def droppable_sequences(config: TrainConfig) -> tuple[int, ...]:
     """Numbers of the sequences that augmentation may drop: all but the FLAIR, which shows the lesion."""
     return tuple(number for number, name in enumerate(config.preprocessing.channels) if name != REFERENCE_CHANNEL)
-
-
-def refuse_existing(out: Path) -> None:
-    """Refuse to begin a run where something is already.
-
-    Raises:
-        OutputError: `out` exists.
-    """
-    if out.exists():
-        raise OutputError(f"{out}: already exists; go on with --resume, or choose another name.")
-
-
-def _open_folder(run: Run, out: Path, resume: bool) -> None:
-    description = {"config": to_dict(run.config), "data": dict(run.provenance)}
-    if not resume:
-        refuse_existing(out)
-        write_json(out / "config.json", description)
-        return
-    stored = read_json(out / "config.json")
-    if stored != description:
-        changed = [key for part in description for key in _differences(stored.get(part, {}), description[part])]
-        raise SpecError(f"{out}: was begun with another {', '.join(changed)}; resume with the same, or start anew.")
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
 
 
 def _check(run: Run, model: ModelConfig, processes: int) -> None:

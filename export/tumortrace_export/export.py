@@ -6,6 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tumortrace.checkpoint import Checkpoint
 from tumortrace.index import Index
 from tumortrace.model import channels_last
 from tumortrace.predict import TorchNetwork
+from tumortrace.quantisation import Quantisation
 from tumortrace.split import Split
 from tumortrace_export import int8
 from tumortrace_export.artefacts import ENGINE_OF_FORMAT, FP32, NARROW_BITS, Finish, Writer
@@ -33,16 +35,20 @@ from tumortrace_export.job import Job, Report
 from tumortrace_export.manifest import Cases, write_manifest
 from tumortrace_export.onnx_model import onnx_model
 from tumortrace_export.overflow import overflowing_layers, probed
-from tumortrace_export.ranges import Histogram, collect
+from tumortrace_export.provenance import require_own_split
+from tumortrace_export.quantise import activations
+from tumortrace_export.ranges import METHODS, Histogram, amax, collect
 from tumortrace_export.resources import check_room
 from tumortrace_export.rows import PYTORCH, Exported
 from tumortrace_export.settings import Settings
+from tumortrace_export.value_names import from_lasting
 from tumortrace_export.verdict import conclude
 from tumortrace_runtime.backends.backend import mac_share
-from tumortrace_runtime.bundle import NARROW_WEIGHTS
-from tumortrace_runtime.errors import AccuracyError, DatasetError, OutputError, SpecError
-from tumortrace_runtime.files import atomic_directory
+from tumortrace_runtime.bundle import CONFIDENCE, NARROW_WEIGHTS
+from tumortrace_runtime.errors import AccuracyError, OutputError, SpecError
+from tumortrace_runtime.files import atomic_directory, write_json
 from tumortrace_runtime.machine import inspect_cpu
+from tumortrace_runtime.settings import to_dict
 
 SENSITIVITY_SLICES = 32
 
@@ -79,21 +85,25 @@ def export(
         DatasetError: the checkpoint was trained on another split, calibration and scoring overlap, there are no
             validation cases, or no tumour to calibrate on.
         SpecError: settings that do not go together.
+        CheckpointError: it is damaged, or the scales that it brings are not those of its network.
         AccuracyError: an artefact lost more than the gate allows, and INT8 with layers back in float still did.
         InputError: too little memory.
         OutputError: `out` exists or cannot be written, or there is too little disk.
     """
+    if checkpoint.confidence is not None and checkpoint.confidence.ood is not None:
+        settings = replace(settings, bottleneck_statistics=True)  # what it judges scans by
     if settings.output == "mask" and checkpoint.preprocessing.fit == "resize":
         raise SpecError("output mask of a model with fit 'resize': a decision cannot be resampled; take logits.")
-    cases = _choose(checkpoint, index, split, fold)
+    require_own_split(checkpoint, split, fold)
+    cases = _choose(checkpoint, index, split, fold, settings)
     job = Job(checkpoint, index, split, settings, cases, report, progress)
     with _bundle_folder(out) as folder, tempfile.TemporaryDirectory(prefix="tumortrace-") as scratch:
         _check_room(job, out)
         writer = _writer(job, folder)
         assessor = _assessor(job, writer)
         writer.write_fp32()
-        histograms = _histograms(job, writer)
-        keep_float = overflowing_layers(writer.network, {name: each.peak for name, each in histograms.items()})
+        ranges = _ranges(job, writer)
+        keep_float = overflowing_layers(writer.network, ranges.peaks)
         if "fp16" in settings.precisions:
             report(f"writing fp16{', in float where it would overflow: ' if keep_float else ''}{', '.join(keep_float)}")
             writer.write_fp16(keep_float)
@@ -103,11 +113,13 @@ def export(
         if "int8" in settings.precisions:
             if inspect_cpu().saturates_int8:
                 report(SATURATES)
-            found = _search(job, writer, assessor, histograms, slices, keep_float, Path(scratch))
+            found = _search(job, writer, assessor, ranges, slices, keep_float, Path(scratch))
             _write_narrow(job, writer, assessor, found, keep_float)
         _check_elsewhere(job, writer, slices)
         writer.write_recipe()
         exported = conclude(job, writer, assessor, found, keep_float)
+        if checkpoint.confidence is not None:
+            write_json(folder / CONFIDENCE, to_dict(checkpoint.confidence))
         write_manifest(folder, out.name.removesuffix(".bundle"), checkpoint, index, split, settings, cases, exported)
     return exported
 
@@ -122,16 +134,29 @@ def _bundle_folder(out: Path) -> Iterator[Path]:
             raise OutputError(str(problem).replace(str(folder), str(out))) from problem
 
 
-def _choose(checkpoint: Checkpoint, index: Index, split: Split, fold: int | None) -> Cases:
+@dataclass(frozen=True)
+class _Ranges:
+    """How large activations are.
+
+    Attributes:
+        peaks: the largest magnitude of each of `probed(network)`; empty where only FP32 is made.
+        candidates: by calibration method, what each of `activations(network)` is clipped at.
+    """
+
+    peaks: Mapping[str, float]
+    candidates: Mapping[str, Mapping[str, float]]
+
+
+def _choose(checkpoint: Checkpoint, index: Index, split: Split, fold: int | None, settings: Settings) -> Cases:
     validation, test = split.part("val", fold), split.part("test", fold)
-    trained_on = checkpoint.training.get("data", {})
-    if trained_on.get("split_sha256") != split.sha256:
-        raise DatasetError("the checkpoint was trained on another split; give the split that it was trained on.")
-    if seen := sorted(set(trained_on.get("training_cases", ())) & {*validation, *test}):
-        raise DatasetError(f"the checkpoint was trained on {seen[0]}, which would score it; give the fold it had.")
-    if not validation:
-        raise DatasetError("the split has no validation case to score on; make one with `tumortrace split`.")
+    if _stored(checkpoint, settings):
+        return Cases([], validation, test)
     return Cases(choose_cases(index, split.part("train", fold), [*validation, *test]), validation, test)
+
+
+def _stored(checkpoint: Checkpoint, settings: Settings) -> Quantisation | None:
+    """The scales that the checkpoint was trained with, unless a method is asked for by name."""
+    return checkpoint.quantisation if settings.calibration == int8.AUTO else None
 
 
 def _check_room(job: Job, out: Path) -> None:
@@ -159,10 +184,24 @@ def _assessor(job: Job, writer: Writer) -> Assessor:
     return assessor
 
 
-def _histograms(job: Job, writer: Writer) -> dict[str, Histogram]:
-    """Of all activations on the calibration slices; empty where only FP32 is made."""
+def _ranges(job: Job, writer: Writer) -> _Ranges:
     if not {"fp16", "int8"} & set(job.settings.precisions):
-        return {}
+        return _Ranges({}, {})
+    network, method = writer.network, job.settings.calibration
+    if stored := _stored(job.checkpoint, job.settings):
+        job.report("taking the scales that the checkpoint was trained with; nothing is calibrated")
+        magnitudes = from_lasting(network, stored.magnitudes, activations(network))
+        return _Ranges(from_lasting(network, stored.peaks, probed(network)), {int8.TRAINED: magnitudes})
+    histograms = _histograms(job, writer)
+    candidates = {
+        name: {tensor: amax(each, name) for tensor, each in histograms.items()}
+        for name in (METHODS if method == int8.AUTO else [method])
+    }
+    return _Ranges({name: each.peak for name, each in histograms.items()}, candidates)
+
+
+def _histograms(job: Job, writer: Writer) -> dict[str, Histogram]:
+    """Of all activations on the calibration slices."""
     source, tensors, names = writer.folder / FP32, probed(writer.network), job.cases.calibration
 
     def make() -> dict[str, Histogram]:
@@ -174,11 +213,12 @@ def _histograms(job: Job, writer: Writer) -> dict[str, Histogram]:
 
 
 def _slices(job: Job) -> Callable[[], Sequence[int8.Batch]]:
-    """Reads some calibration slices, once, when they are first wanted."""
+    """Reads some calibration slices, or validation slices where none calibrates, once, when they are first wanted."""
 
     @cache
     def read() -> Sequence[int8.Batch]:
-        batches = list(calibration_batches(job.prepared(job.cases.calibration), job.spec.context))
+        names = job.cases.calibration or job.cases.validation
+        batches = list(calibration_batches(job.prepared(names), job.spec.context))
         places = np.linspace(0, len(batches) - 1, min(len(batches), SENSITIVITY_SLICES))
         return [batches[int(place)] for place in places]
 
@@ -195,7 +235,7 @@ def _check_elsewhere(job: Job, writer: Writer, slices: Callable[[], Sequence[int
         told = (
             f"tensorrt {precision}: not run; its ONNX, computed by ONNX Runtime, agrees with FP32 to Dice {score:.4f}"
         )
-        job.report(f"{told} on {len(slices())} calibration slices")
+        job.report(f"{told} on {len(slices())} slices")
         if score < min(LEAST_DICE, 1 - job.settings.gate.max_case_drop):
             raise AccuracyError(f"{told}; {LEAST_DICE} wanted. Nothing was written.")
 
@@ -204,7 +244,7 @@ def _search(
     job: Job,
     writer: Writer,
     assessor: Assessor,
-    histograms: Mapping[str, Histogram],
+    ranges: _Ranges,
     slices: Callable[[], Sequence[int8.Batch]],
     keep_float: Sequence[str],
     scratch: Path,
@@ -231,10 +271,9 @@ def _search(
 
     return int8.search(
         writer.network,
-        histograms,
+        ranges.candidates,
         slices,
         job.settings.gate,
-        method=job.settings.calibration,
         probe=probe,
         attempt=attempt,
         report=job.report,

@@ -12,10 +12,12 @@ import onnx
 from tumortrace_export.assess import Accuracy
 from tumortrace_export.fallback import by_sensitivity
 from tumortrace_export.gate import Gate
-from tumortrace_export.ranges import METHODS, Histogram, amax
 from tumortrace_runtime.errors import AccuracyError
 
 AUTO = "auto"
+TRAINED = "qat"
+"""The method of magnitudes that were learned in quantisation-aware training."""
+
 LEAST_INT8_SHARE = 0.5
 """A model with less of its multiply-accumulates in INT8 than this is no INT8 model."""
 
@@ -60,11 +62,10 @@ class Found:
 
 def search(
     network: onnx.ModelProto,
-    histograms: Mapping[str, Histogram],
+    candidates: Mapping[str, Mapping[str, float]],
     slices: Callable[[], Sequence[Batch]],
     gate: Gate,
     *,
-    method: str,
     probe: Callable[[Mapping[str, float]], Accuracy],
     attempt: Callable[[Mapping[str, float], Sequence[str]], Attempt],
     report: Report,
@@ -73,11 +74,10 @@ def search(
 
     Args:
         network: FP32.
-        histograms: of its activations on calibration slices.
-        slices: reads some of these.
+        candidates: by method, what activations are clipped at. Of the methods with the best validation Dice, but for
+            chance, the one with the fewest flipped voxels is taken.
+        slices: reads some slices to measure layers on.
         gate: what may be lost.
-        method: one of `METHODS`, or "auto": of those with the best validation Dice, but for chance, the one with the
-            fewest flipped voxels.
         probe: writes and measures a model on one engine, given what activations are clipped at.
         attempt: writes and measures a model on every engine, given that and the layers in float.
         report: takes lines for the user.
@@ -85,16 +85,12 @@ def search(
     Raises:
         AccuracyError: the gate does not hold while half of the multiply-accumulates are INT8.
     """
-    clipped = {
-        name: {tensor: amax(histogram, name) for tensor, histogram in histograms.items()}
-        for name in (METHODS if method == AUTO else [method])
-    }
     tried = {}
-    for name, magnitudes in clipped.items():
+    for name, magnitudes in candidates.items():
         tried[name] = accuracy = probe(magnitudes)
         report(f"calibration {name}: Dice {accuracy.dice:.4f}, {accuracy.flipped_per_million:.0f} ppm flipped")
     best = _best(tried)
-    found = Found(best, tried, clipped[best], [], attempt(clipped[best], []))
+    found = Found(best, tried, candidates[best], [], attempt(candidates[best], []))
     return (
         found
         if not (fault := _fault(found, gate))

@@ -36,7 +36,7 @@ TOOLS = ("tumortrace", "torch", "onnx", "onnxruntime", "openvino", "numpy")
 
 @dataclass(frozen=True)
 class Cases:
-    """Which cases do what, by their ids: set INT8 ranges, hold the gate, are scored once for the record."""
+    """Which cases do what, by their ids: set INT8 ranges, if any do, hold the gate, are scored once for the record."""
 
     calibration: Sequence[str]
     validation: Sequence[str]
@@ -109,7 +109,7 @@ def _calibration(names: Sequence[str], found: Found) -> dict[str, Any]:
         "float_layers": list(found.float_layers),
         "cases": list(names),
         "cases_sha256": sha256_bytes(canonical_json(list(names))),
-        "slices_per_case": SLICES_PER_CASE,
+        "slices_per_case": SLICES_PER_CASE if names else 0,
     }
 
 

@@ -58,7 +58,8 @@ def quantise(
     graph = result.graph
     integer = _integer_nodes(graph, float_layers)
     pairs = {name for name in activations(model) if _taken_by(integer, graph, name)}
-    scales = _activation_scales(graph, {name: magnitudes[name] for name in activations(model) if name in pairs})
+    owners = scale_owners(model)
+    scales = {name: _scale_of(owners[name], magnitudes[owners[name]]) for name in owners if name in pairs}
     nodes: list[onnx.NodeProto] = []
     for node in [*_pair_of_inputs(graph, pairs, scales), *graph.node]:
         if node.op_type in WEIGHTED and node.name in integer:
@@ -81,6 +82,15 @@ def activations(model: onnx.ModelProto) -> list[str]:
     return [name for name in made if name in taken]
 
 
+def scale_owners(model: onnx.ModelProto) -> dict[str, str]:
+    """Each of `activations(model)` to the one whose scale it has: what is only moved keeps that of what it was."""
+    owners = {name: name for name in activations(model)}
+    for node in model.graph.node:
+        if node.op_type in MOVING and node.output[0] in owners:
+            owners[node.output[0]] = owners[node.input[0]]
+    return owners
+
+
 def layers(model: onnx.ModelProto) -> list[str]:
     """The names of the layers with weights, in the graph's order."""
     return [node.name for node in model.graph.node if node.op_type in WEIGHTED]
@@ -97,14 +107,6 @@ def fp16_scale(magnitude: float | npt.NDArray[np.float32], last: int = LAST) -> 
     nearest = wanted.astype(np.float16)
     up = np.nextafter(nearest, np.where(nearest < wanted, np.float16(np.inf), nearest))
     return np.maximum(up, np.finfo(np.float16).tiny).astype(np.float32)
-
-
-def _activation_scales(graph: onnx.GraphProto, magnitudes: Mapping[str, float]) -> dict[str, Scale]:
-    scales = {name: _scale_of(name, magnitude) for name, magnitude in magnitudes.items()}
-    for node in graph.node:
-        if node.op_type in MOVING and node.input[0] in scales:
-            scales[node.output[0]] = scales[node.input[0]]
-    return scales
 
 
 def _scale_of(name: str, magnitude: float | npt.NDArray[np.float32], last: int = LAST) -> Scale:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tumortrace_runtime.confidence import Confidence
 from tumortrace_runtime.errors import BackendError, BundleError, SpecError
-from tumortrace_runtime.files import parse_json, sha256_bytes, sha256_file
+from tumortrace_runtime.files import parse_json, read_json, sha256_bytes, sha256_file
 from tumortrace_runtime.postprocess import Postprocessing
 from tumortrace_runtime.preprocess import IntegerInput, Preprocessing
 from tumortrace_runtime.settings import from_dict
@@ -18,6 +19,7 @@ FORMAT = "tumortrace-bundle"
 VERSION = 1
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
+CONFIDENCE = "confidence.json"
 
 ARTEFACTS = {
     ("onnxruntime", "fp32"): "model.onnx",
@@ -52,6 +54,7 @@ class Bundle:
         sha256: of the manifest, and so of everything in the bundle.
         preprocessing: the input contract.
         postprocessing: what turns logits into a mask.
+        confidence: how far its results can be trusted, where it says so.
     """
 
     path: Path
@@ -59,6 +62,7 @@ class Bundle:
     sha256: str
     preprocessing: Preprocessing
     postprocessing: Postprocessing
+    confidence: Confidence | None = None
 
     @property
     def name(self) -> str:
@@ -153,6 +157,7 @@ def open_bundle(path: Path, *, public_key: Path | None = None) -> Bundle:
         _check_shape(path, manifest["input"]["shape"], preprocessing)
         for values in manifest["integer_inputs"].values():
             from_dict(IntegerInput, values)
+        confidence = _read_confidence(path, manifest)
         dict(manifest["measurements"]["preferred"])
         str(manifest["name"])
     except (KeyError, TypeError, AttributeError) as problem:
@@ -162,7 +167,7 @@ def open_bundle(path: Path, *, public_key: Path | None = None) -> Bundle:
         raise BundleError(f"{path / MANIFEST}: {problem}") from problem
     except OSError as problem:
         raise BundleError(f"{problem.filename}: cannot be read ({problem.strerror}).") from problem
-    return Bundle(path, manifest, sha256, preprocessing, postprocessing)
+    return Bundle(path, manifest, sha256, preprocessing, postprocessing, confidence)
 
 
 def seal_of(sha256: str) -> bytes:
@@ -174,6 +179,20 @@ def _check_shape(path: Path, shape: list[Any], preprocessing: Preprocessing) -> 
     wanted = ["batch", preprocessing.in_channels, *preprocessing.grid_px]
     if shape != wanted:
         raise BundleError(f"{path / MANIFEST}: the network takes {shape}, but its preprocessing gives {wanted}.")
+
+
+def _read_confidence(path: Path, manifest: Mapping[str, Any]) -> Confidence | None:
+    if CONFIDENCE not in manifest["files"]:
+        return None
+    try:
+        confidence = from_dict(Confidence, read_json(path / CONFIDENCE, BundleError))
+    except SpecError as problem:
+        raise BundleError(f"{path / CONFIDENCE}: {problem}") from problem
+    given = 2 * manifest["model"]["widths"][-1] if manifest["output"]["statistics"] else 0
+    if confidence.ood is not None and confidence.ood.statistics != given:
+        told = f"judges scans by {confidence.ood.statistics} statistics, but the models give {given}; export anew."
+        raise BundleError(f"{path / CONFIDENCE}: {told}")
+    return confidence
 
 
 def _check_seal(path: Path, content: bytes) -> str:

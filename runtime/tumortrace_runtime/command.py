@@ -28,6 +28,7 @@ _EXTRAS = {
     "torch": "train",
     "safetensors": "train",
     "matplotlib": "train",
+    "optuna": "tune",
     "onnx": "export",
     "onnxscript": "export",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +38,14 @@ class Network(Protocol):
         ...
 
 
+class MeasuringNetwork(Network, Protocol):
+    """A network whose second output is the statistics of its bottleneck."""
+
+    def run_all(self, batch: Any) -> Mapping[str, npt.NDArray[Any]]:
+        """Every output of a batch by its name: what `run` gives, then the statistics, (n, 2 x channels) float32."""
+        ...
+
+
 def infer(network: Network, planes: Floats, context: int, batch_size: int) -> npt.NDArray[Any]:
     """What a network makes of every slice, batch by batch.
 
@@ -51,6 +59,18 @@ def infer(network: Network, planes: Floats, context: int, batch_size: int) -> np
         Logits (slices, classes, rows, columns) float32, or a mask (slices, rows, columns) uint8.
     """
     return np.concatenate([network.run(batch) for batch in batches(network, planes, context, batch_size)])
+
+
+def infer_with_statistics(
+    network: MeasuringNetwork, planes: Floats, context: int, batch_size: int
+) -> tuple[npt.NDArray[Any], Floats]:
+    """What `infer` gives, and the statistics of the bottleneck, (slices, 2 x channels) float32.
+
+    Each channel's mean over rows and columns, then each channel's standard deviation.
+    """
+    parts = [tuple(network.run_all(batch).values()) for batch in batches(network, planes, context, batch_size)]
+    output, statistics = map(np.concatenate, zip(*parts, strict=True))
+    return output, statistics
 
 
 def batches(network: Network, planes: Floats, context: int, batch_size: int) -> Iterator[npt.NDArray[Any]]:
@@ -69,10 +89,15 @@ def tumour_logits(network: Network, prepared: Prepared, context: int, batch_size
     Raises:
         InputError: the network gives masks.
     """
-    output = infer(network, prepared.planes, context, batch_size)
-    if output.ndim != 4:
+    logits = own_logits(infer(network, prepared.planes, context, batch_size), prepared)
+    if logits is None:
         raise InputError("logits: this network gives masks; one exported with --output logits wanted.")
-    return from_grid(output[:, 0], prepared.placement)
+    return logits
+
+
+def own_logits(output: npt.NDArray[Any], prepared: Prepared) -> Floats | None:
+    """The tumour's logits on the scan's own grid, (slices, rows, columns), of what `infer` gave; None of masks."""
+    return from_grid(output[:, 0], prepared.placement) if output.ndim == 4 else None
 
 
 def segment_prepared(
@@ -88,9 +113,9 @@ def finish(output: npt.NDArray[Any], prepared: Prepared, postprocessing: Postpro
     Raises:
         InputError: a logit is NaN, or a mask would have to be resampled.
     """
-    placement = prepared.placement
-    if output.ndim == 4:
-        return segment_logits(from_grid(output[:, 0], placement), postprocessing)
+    placement, logits = prepared.placement, own_logits(output, prepared)
+    if logits is not None:
+        return segment_logits(logits, postprocessing)
     if placement.scaled_px != placement.scan_px:
         raise InputError("a mask cannot be brought back to a grid of another size; export with --output logits.")
     mask = np.ascontiguousarray(output[(slice(None), *placement.window)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ class Lesion:
         volume_ml: size in millilitres, or None where the spacing is not known.
         centroid: mean (slice, row, column) index of its voxels, which may lie outside a curved lesion.
         bounding_box: least (slice, row, column) index inside, and the greatest plus one.
+        confidence: mean calibrated probability of its voxels, the share of them that is expected to be tumour; None
+            where probabilities are not to be had.
     """
 
     label: int
@@ -35,6 +37,7 @@ class Lesion:
     volume_ml: float | None
     centroid: tuple[float, float, float]
     bounding_box: tuple[Triple, Triple]
+    confidence: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Every field by name, as JSON stores it."""
@@ -45,6 +48,7 @@ def measure_lesions(
     mask: npt.NDArray[np.uint8],
     spacing_mm: tuple[float, float, float] | None = None,
     connectivity: Connectivity = 26,
+    probability: Callable[[npt.NDArray[np.bool_]], npt.NDArray[np.float32]] | None = None,
 ) -> list[Lesion]:
     """Every lesion of a mask, the largest first; of equal ones, the one whose first voxel comes first.
 
@@ -52,6 +56,8 @@ def measure_lesions(
         mask: (slices, rows, columns), non-zero for lesion.
         spacing_mm: distance between (slices, rows, columns), or None where it is not known.
         connectivity: which voxels belong together: 6 share a face, 18 an edge too, 26 a corner too.
+        probability: gives those of the voxels of a (slices, rows, columns) selection, in their order; None where there
+            are none.
     """
     if not mask.any():
         return []
@@ -60,10 +66,17 @@ def measure_lesions(
     components, first = np.unique(labels[labels > 0], return_index=True)
     order = components[np.lexsort((first, -statistics["voxel_counts"][components].astype(np.int64)))]
     voxel_ml = math.prod(spacing_mm) / MM3_PER_ML if spacing_mm else None
-    return [_lesion(label, component, statistics, voxel_ml) for label, component in enumerate(order.tolist(), start=1)]
+    inside = labels > 0
+    sums = None if probability is None else np.bincount(labels[inside], probability(inside))
+    return [
+        _lesion(label, component, statistics, voxel_ml, None if sums is None else float(sums[component]))
+        for label, component in enumerate(order.tolist(), start=1)
+    ]
 
 
-def _lesion(label: int, component: int, statistics: Mapping[str, Any], voxel_ml: float | None) -> Lesion:
+def _lesion(
+    label: int, component: int, statistics: Mapping[str, Any], voxel_ml: float | None, probabilities: float | None
+) -> Lesion:
     voxels = int(statistics["voxel_counts"][component])
     box = statistics["bounding_boxes"][component]
     slices, rows, columns = statistics["centroids"][component].tolist()
@@ -72,5 +85,6 @@ def _lesion(label: int, component: int, statistics: Mapping[str, Any], voxel_ml:
         voxels=voxels,
         volume_ml=None if voxel_ml is None else voxels * voxel_ml,
         centroid=(slices, rows, columns),
+        confidence=None if probabilities is None else probabilities / voxels,
         bounding_box=((box[0].start, box[1].start, box[2].start), (box[0].stop, box[1].stop, box[2].stop)),
     )

@@ -4,10 +4,15 @@ Rules where a ratio has no meaning of its own, so that a miss never vanishes int
 
 - Both masks empty: Dice, Jaccard, precision and surface Dice are 1, HD95 is 0.
 - One mask empty: Dice, Jaccard, precision and surface Dice are 0, HD95 is the scan's diagonal.
-- Sensitivity with an empty truth, and specificity with a truth that fills the scan, are None: not applicable.
+- Sensitivity and lesion sensitivity with an empty truth, and specificity with a truth that fills the scan, are None:
+  not applicable.
+
+A lesion is a connected component in 3-D. One of the truth is found where the prediction covers any voxel of it; one of
+the prediction is a false positive where it covers no voxel of the truth; none is too small to count.
 
 Sources: Taha and Hanbury 2015 (BMC Medical Imaging 15:29) for the overlap measures; Nikolov et al. 2021 (J Med Internet
-Res 23(7):e26151) for surface Dice and the area-weighted 95th percentile of the surface distance.
+Res 23(7):e26151) for surface Dice and the area-weighted 95th percentile of the surface distance; Kuijf et al. 2019
+(IEEE Trans Med Imaging 38(11):2556-2568) for the rule that matches lesions, the WMH challenge's.
 
 Surface distances come from DeepMind's `surface-distance`, the reference code of that paper. It weights every surface
 element by its area in the scan's own spacing, so that a thick slice counts for as much surface as it covers. MONAI
@@ -26,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import BackendError, InputError
+from tumortrace_runtime.postprocess import Connectivity, label_lesions
 
 AnyMask = npt.NDArray[np.generic]
 
@@ -95,10 +101,7 @@ def count_overlap(prediction: AnyMask, truth: AnyMask) -> Overlap:
     Raises:
         InputError: the shapes differ, or the masks have no voxels.
     """
-    if prediction.shape != truth.shape or not truth.size:
-        raise InputError(
-            f"masks: prediction {prediction.shape}, truth {truth.shape} given; one shape with voxels wanted."
-        )
+    _check_shapes(prediction, truth)
     predicted, true = prediction != 0, truth != 0
     both = int(np.count_nonzero(predicted & true))
     only_predicted = int(np.count_nonzero(predicted)) - both
@@ -116,6 +119,38 @@ def dice(prediction: AnyMask, truth: AnyMask) -> float:
 
 
 @dataclass(frozen=True)
+class LesionMatch:
+    """Lesions counted.
+
+    Attributes:
+        truth_lesions: of the truth.
+        found_lesions: how many of them the prediction touches.
+        false_positive_lesions: of the prediction, those that touch no lesion of the truth.
+    """
+
+    truth_lesions: int
+    found_lesions: int
+    false_positive_lesions: int
+
+    @property
+    def sensitivity(self) -> float | None:
+        """Share of the truth's lesions that are found; None where there are none."""
+        return self.found_lesions / self.truth_lesions if self.truth_lesions else None
+
+
+def match_lesions(prediction: AnyMask, truth: AnyMask, connectivity: Connectivity = 26) -> LesionMatch:
+    """Match the lesions of two (slices, rows, columns) masks of any dtype; non-zero is lesion.
+
+    Raises:
+        InputError: the shapes differ, or the masks have no voxels.
+    """
+    _check_shapes(prediction, truth)
+    truth_lesions, found = _count_touched(truth, prediction, connectivity)
+    predicted_lesions, right = _count_touched(prediction, truth, connectivity)
+    return LesionMatch(truth_lesions, found, predicted_lesions - right)
+
+
+@dataclass(frozen=True)
 class CaseMetrics:
     """All measures of one case.
 
@@ -127,6 +162,8 @@ class CaseMetrics:
         hd95: 95th percentile of the surface distances, the larger of both directions, in `distance_unit`.
         surface_dice: share of both surfaces that lies within `tolerance` of the other.
         volume_error: predicted minus true volume, in `volume_unit`.
+        lesion_sensitivity: share of the truth's lesions that are found; None where it has none.
+        false_positive_lesions, truth_lesions, found_lesions: see `LesionMatch`.
         truth_voxels, predicted_voxels: foreground voxels of each mask.
         tolerance: of `surface_dice`, in `distance_unit`.
         distance_unit: "mm" where the spacing is known, else "px", with all three axes counted alike.
@@ -143,6 +180,10 @@ class CaseMetrics:
     hd95: float
     surface_dice: float
     volume_error: float
+    lesion_sensitivity: float | None
+    false_positive_lesions: int
+    truth_lesions: int
+    found_lesions: int
     truth_voxels: int
     predicted_voxels: int
     tolerance: float
@@ -178,6 +219,7 @@ def measure_case(
         raise InputError(f"{case_id}: mask of shape {truth.shape} given; (slices, rows, columns) wanted.")
     overlap = count_overlap(prediction, truth)
     hd95, surface_dice = measure_surfaces(prediction, truth, spacing_mm or (1.0, 1.0, 1.0), tolerance)
+    lesions = match_lesions(prediction, truth)
     voxel = math.prod(spacing_mm) / MM3_PER_ML if spacing_mm else 1.0
     return CaseMetrics(
         case_id=case_id,
@@ -190,6 +232,10 @@ def measure_case(
         hd95=hd95,
         surface_dice=surface_dice,
         volume_error=(overlap.predicted_voxels - overlap.truth_voxels) * voxel,
+        lesion_sensitivity=lesions.sensitivity,
+        false_positive_lesions=lesions.false_positive_lesions,
+        truth_lesions=lesions.truth_lesions,
+        found_lesions=lesions.found_lesions,
         truth_voxels=overlap.truth_voxels,
         predicted_voxels=overlap.predicted_voxels,
         tolerance=tolerance,
@@ -224,6 +270,19 @@ def measure_surfaces(
 def scan_diagonal(shape: tuple[int, ...], spacing: tuple[float, ...]) -> float:
     """From corner to corner of a grid of `shape` voxels, in the unit of `spacing`."""
     return math.hypot(*(count * step for count, step in zip(shape, spacing, strict=True)))
+
+
+def _check_shapes(prediction: AnyMask, truth: AnyMask) -> None:
+    if prediction.shape != truth.shape or not truth.size:
+        raise InputError(
+            f"masks: prediction {prediction.shape}, truth {truth.shape} given; one shape with voxels wanted."
+        )
+
+
+def _count_touched(mask: AnyMask, other: AnyMask, connectivity: Connectivity) -> tuple[int, int]:
+    """How many lesions `mask` has, and how many of them share a voxel with `other`."""
+    labels = label_lesions((mask != 0).astype(np.uint8), connectivity)
+    return int(labels.max()), int(np.count_nonzero(np.unique(labels[other != 0])))
 
 
 def _surface_distance() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +16,14 @@ import numpy.typing as npt
 
 from tumortrace_runtime.backends import load_backend
 from tumortrace_runtime.bundle import NARROW_WEIGHTS, Bundle, open_bundle
+from tumortrace_runtime.confidence import UNFAMILIAR, probabilities
 from tumortrace_runtime.errors import BackendError
-from tumortrace_runtime.inference import finish, infer
+from tumortrace_runtime.inference import Floats, finish, infer, infer_with_statistics, own_logits
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.lesions import Lesion, measure_lesions
 from tumortrace_runtime.machine import Cpu, inspect_cpu
+from tumortrace_runtime.models import find_bundle
+from tumortrace_runtime.postprocess import segment_logits
 from tumortrace_runtime.preprocess import Prepared, preprocess
 
 BATCH_SIZE = 4
@@ -39,7 +42,7 @@ class Notice:
     """Something that the caller should know about a result.
 
     Attributes:
-        code: for programs: "replaced-sequence" or "unknown-spacing".
+        code: for programs: "replaced-sequence", "unknown-spacing" or "out-of-distribution".
         message: for people.
     """
 
@@ -62,6 +65,8 @@ class Result:
         precision: of the model that ran.
         executed_precision: what most multiply-accumulates really ran in.
         layer_precisions: how many layers ran in which precision.
+        ood_score: how unlike the scans of training this one is; above 1, one in 20 of them would be. None where the
+            bundle cannot tell.
     """
 
     mask: npt.NDArray[np.uint8]
@@ -75,6 +80,7 @@ class Result:
     precision: str
     executed_precision: str
     layer_precisions: Mapping[str, int]
+    ood_score: float | None = None
     status: str = field(default="ok")
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,7 +99,7 @@ class Segmenter:
         result = segmenter.segment(volume)
 
     Args:
-        bundle: the bundle's folder, or one that was opened.
+        bundle: the bundle's folder, the name of a shipped model, or a bundle that was opened.
         backend: "openvino", "onnxruntime" or "tensorrt".
         device: the engine's own name of it, such as "GPU" or "CUDAExecutionProvider"; None for its CPU.
         precision: "fp32", "fp16", "int8", or "bf16" where the engine has it; None for what the bundle prefers, or
@@ -142,22 +148,28 @@ class Segmenter:
         Raises:
             ScanError: a channel is missing, or the voxels are not what the bundle's input contract asks for.
         """
-        spec = self.bundle.preprocessing
+        spec, postprocessing = self.bundle.preprocessing, self.bundle.postprocessing
         spacing_mm = scan.geometry.spacing_mm if isinstance(scan, Scan) else None
         timings_ms: dict[str, float] = {}
         with _timed(timings_ms, "total"):
             with _timed(timings_ms, "preprocess"):
                 prepared = preprocess(scan, spec)
             with _timed(timings_ms, "infer"):
-                output = infer(self.backend, prepared.planes, spec.context, BATCH_SIZE)
+                output, evidence = self._infer(prepared)
             with _timed(timings_ms, "postprocess"):
-                mask = finish(output, prepared, self.bundle.postprocessing)
-                lesions = measure_lesions(mask, spacing_mm, self.bundle.postprocessing.connectivity)
+                logits = own_logits(output, prepared)
+                mask = (
+                    finish(output, prepared, postprocessing)
+                    if logits is None
+                    else segment_logits(logits, postprocessing)
+                )
+                probability = None if logits is None else self._probability(logits)
+                lesions = measure_lesions(mask, spacing_mm, postprocessing.connectivity, probability)
         return Result(
             mask=mask,
             lesions=lesions,
             timings_ms=timings_ms,
-            warnings=_notices(prepared, spacing_mm),
+            warnings=[*_notices(prepared, spacing_mm), *_doubts(evidence)],
             bundle_sha256=self.bundle.sha256,
             model_sha256=self.bundle.file_sha256(self._model),
             backend=f"{self.backend.name} {self.backend.version}",
@@ -165,7 +177,22 @@ class Segmenter:
             precision=self.precision,
             executed_precision=self.backend.executed_precision,
             layer_precisions=self.backend.layer_precisions,
+            ood_score=max(evidence.values(), default=None),
         )
+
+    def _infer(self, prepared: Prepared) -> tuple[npt.NDArray[Any], dict[str, float]]:
+        """What the network gives, and what speaks against the scan, which is nothing where the bundle cannot tell."""
+        context, confidence = self.bundle.preprocessing.context, self.bundle.confidence
+        if confidence is None or confidence.ood is None:
+            return infer(self.backend, prepared.planes, context, BATCH_SIZE), {}
+        output, statistics = infer_with_statistics(self.backend, prepared.planes, context, BATCH_SIZE)
+        return output, confidence.ood.evidence(statistics, prepared.replaced)
+
+    def _probability(self, logits: Floats) -> Callable[[npt.NDArray[np.bool_]], Floats] | None:
+        """What gives the calibrated probabilities of chosen voxels; None where the bundle has no calibration."""
+        if (confidence := self.bundle.confidence) is None:
+            return None
+        return lambda chosen: probabilities(logits[chosen], confidence.temperature)
 
     def close(self) -> None:
         """Give back the engine's memory and threads."""
@@ -234,7 +261,7 @@ def _on_cpu(backend: str, device: str | None) -> bool:
 def _opened(bundle: Bundle | Path | str, public_key: Path | None) -> Bundle:
     if isinstance(bundle, Bundle):
         return bundle if public_key is None else open_bundle(bundle.path, public_key=public_key)
-    return open_bundle(Path(bundle), public_key=public_key)
+    return open_bundle(find_bundle(bundle), public_key=public_key)
 
 
 @contextmanager
@@ -242,6 +269,18 @@ def _timed(timings_ms: dict[str, float], stage: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     timings_ms[stage] = (time.perf_counter() - started) * 1e3
+
+
+def _doubts(evidence: Mapping[str, float]) -> list[Notice]:
+    if not evidence or max(evidence.values()) <= 1:
+        return []
+    likeness = max(evidence, key=evidence.__getitem__)
+    told = "in a way that was not foreseen" if likeness == UNFAMILIAR else f"as scans are with this mistake: {likeness}"
+    message = (
+        f"the scan is unlike those that the model was trained on, {evidence[likeness]:.1f} times the limit, {told}. "
+        "Look whether the right sequences were given, the right way up."
+    )
+    return [Notice("out-of-distribution", message)]
 
 
 def _notices(prepared: Prepared, spacing_mm: tuple[float, float, float] | None) -> list[Notice]:

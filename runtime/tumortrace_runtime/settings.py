@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -64,6 +65,8 @@ def _parse(name: str, hint: Any, value: Any) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast("type[Any]", hint), value)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:  # "X | None"
+        return None if value is None else _parse(name, arguments[0], value)
     if origin is typing.Literal:
         known = any(value == one and type(value) is type(one) for one in arguments)
         require(known, name, value, f"one of {', '.join(map(str, arguments))}")

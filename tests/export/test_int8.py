@@ -14,13 +14,14 @@ from tumortrace_export.fallback import by_sensitivity
 from tumortrace_export.gate import Gate
 from tumortrace_export.int8 import Attempt, Found, search
 from tumortrace_export.quantise import activations
-from tumortrace_export.ranges import METHODS, Histogram, amax, collect
+from tumortrace_export.ranges import METHODS, amax, collect
 from tumortrace_runtime.errors import AccuracyError
 
 GATE = Gate(max_drop=0.01, max_case_drop=0.05)
 GOOD, BAD = 0.001, 0.2
 
 Batch = npt.NDArray[np.float32]
+Magnitudes = Mapping[str, Mapping[str, float]]
 
 
 def accuracy(drop: float, flipped: float = 50.0) -> Accuracy:
@@ -33,15 +34,11 @@ def network(onnx_file: Path) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module")
-def histograms(
+def magnitudes(
     onnx_file: Path, network: onnx.ModelProto, calibration: Callable[[], Iterator[Batch]]
-) -> dict[str, Histogram]:
-    return collect(onnx_file, activations(network), calibration)
-
-
-@pytest.fixture(scope="module")
-def magnitudes(histograms: Mapping[str, Histogram]) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float]]:
     """Where each method clips each activation."""
+    histograms = collect(onnx_file, activations(network), calibration)
     return {name: {tensor: amax(each, name) for tensor, each in histograms.items()} for name in METHODS}
 
 
@@ -54,8 +51,8 @@ class Search:
         lines: what the user was told.
     """
 
-    def __init__(self, network: onnx.ModelProto, histograms: Mapping[str, Histogram], slices: Batch) -> None:
-        self._model = network, histograms, lambda: list(slices[:2, None])
+    def __init__(self, network: onnx.ModelProto, magnitudes: Magnitudes, slices: Batch) -> None:
+        self._network, self._magnitudes, self._slices = network, magnitudes, lambda: list(slices[:2, None])
         self.probed: list[Mapping[str, float]] = []
         self.attempts: list[Sequence[str]] = []
         self.lines: list[str] = []
@@ -64,7 +61,7 @@ class Search:
         self,
         outcome: Callable[[Sequence[str]], Attempt],
         *,
-        method: str = "minmax",
+        methods: Iterable[str] = ("minmax",),
         tried: Iterable[Accuracy] = (accuracy(GOOD),),
     ) -> Found:
         outcomes = iter(tried)
@@ -77,13 +74,14 @@ class Search:
             self.attempts.append(float_layers)
             return outcome(float_layers)
 
+        candidates = {name: self._magnitudes[name] for name in methods}
         report = self.lines.append
-        return search(*self._model, GATE, method=method, probe=probe, attempt=attempt, report=report)
+        return search(self._network, candidates, self._slices, GATE, probe=probe, attempt=attempt, report=report)
 
 
 @pytest.fixture
-def searching(network: onnx.ModelProto, histograms: Mapping[str, Histogram], slices: Batch) -> Search:
-    return Search(network, histograms, slices)
+def searching(network: onnx.ModelProto, magnitudes: Magnitudes, slices: Batch) -> Search:
+    return Search(network, magnitudes, slices)
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +104,11 @@ def all_engines(drop: float, share: float = 0.96) -> Attempt:
     ],
     ids=["the highest Dice", "the fewest flipped among equals", "the fewest flipped but for chance", "a gain"],
 )
-def test_auto_keeps_the_best_method(
+def test_the_best_method_is_kept(
     tried: dict[str, tuple[float, float]], best: str, searching: Search, magnitudes: dict[str, Any]
 ) -> None:
     outcomes = {name: accuracy(*tried[name]) for name in METHODS}
-    found = searching(lambda layers: all_engines(GOOD), method="auto", tried=outcomes.values())
+    found = searching(lambda layers: all_engines(GOOD), methods=METHODS, tried=outcomes.values())
 
     assert searching.probed == [magnitudes[name] for name in METHODS]
     assert (found.method, found.tried, found.magnitudes) == (best, outcomes, magnitudes[best])
@@ -121,10 +119,8 @@ def test_auto_keeps_the_best_method(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_by_name_is_the_only_one_that_is_tried(
-    method: str, searching: Search, magnitudes: dict[str, Any]
-) -> None:
-    found = searching(lambda layers: all_engines(GOOD), method=method)
+def test_a_method_alone_is_measured_and_kept(method: str, searching: Search, magnitudes: dict[str, Any]) -> None:
+    found = searching(lambda layers: all_engines(GOOD), methods=[method])
     assert (found.method, list(found.tried), searching.probed) == (method, [method], [magnitudes[method]])
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from tumortrace_runtime.bundle import MANIFEST, SEAL, open_bundle
+from tumortrace_runtime.bundle import CONFIDENCE, MANIFEST, SEAL, open_bundle
+from tumortrace_runtime.confidence import Confidence, Distance, OodReference
 from tumortrace_runtime.errors import BackendError, BundleError
 from tumortrace_runtime.files import sha256_file
+from tumortrace_runtime.settings import to_dict
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -66,6 +68,29 @@ def test_a_whole_bundle_is_opened(tiny_bundle: Path) -> None:
     assert bundle.manifest["files"].keys() == {
         path.relative_to(tiny_bundle).as_posix() for path in files(tiny_bundle)
     } - {MANIFEST, SEAL}
+
+
+def confide(bundle: Path, content: bytes) -> Path:
+    """Put a `confidence.json` into a bundle, listed as an exporter lists it."""
+    (bundle / CONFIDENCE).write_bytes(content)
+    entry = {"sha256": sha256_file(bundle / CONFIDENCE), "size_bytes": len(content)}
+    return edit(bundle, lambda manifest: manifest["files"].update({CONFIDENCE: entry}))
+
+
+def test_confidence_is_read_where_there_is_some(tiny_bundle: Path, bundle: Path) -> None:
+    assert open_bundle(tiny_bundle).confidence is None
+    confide(bundle, json.dumps({"temperature": 2.5}).encode())
+    assert open_bundle(bundle).confidence == Confidence(2.5)
+
+
+def test_confidence_that_does_not_hold_is_refused(bundle: Path) -> None:
+    confide(bundle, b'{"temperature": -1}')
+    with pytest.raises(BundleError, match=r"confidence\.json: confidence\.temperature is -1\.0"):
+        open_bundle(bundle)
+    distance = Distance((0.0,), (1.0,), (), (), 1.0, 1.0, 0.0)
+    confide(bundle, json.dumps(to_dict(Confidence(1.0, OodReference({}, distance, {}, 1.0)))).encode())
+    with pytest.raises(BundleError, match=r"confidence\.json: judges scans by 1 statistics, but the models give 0"):
+        open_bundle(bundle)
 
 
 def test_every_model_is_found_by_engine_and_precision(tiny_bundle: Path) -> None:

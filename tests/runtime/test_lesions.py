@@ -62,7 +62,17 @@ def test_a_lesion_as_json():
         "volume_ml": 0.004,
         "centroid": [0.0, 1.5, 1.5],
         "bounding_box": [[0, 1, 1], [1, 3, 3]],
+        "confidence": None,
     }
+
+
+def test_the_confidence_of_a_lesion_is_the_mean_probability_of_its_voxels():
+    probability = np.random.default_rng(0).random((4, 10, 12), np.float32)
+
+    large, small = measure_lesions(two_lesions(), probability=lambda inside: probability[inside])
+
+    assert large.confidence == pytest.approx(probability[2:4, 5:8, 4:10].mean())
+    assert small.confidence == pytest.approx(probability[0, 1:3, 1:3].mean())
 
 
 @given(

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tumortrace_runtime.errors import InputError
-from tumortrace_runtime.metrics import Overlap, count_overlap, dice, measure_case, measure_surfaces, scan_diagonal
+from tumortrace_runtime.metrics import (
+    LesionMatch,
+    Overlap,
+    count_overlap,
+    dice,
+    match_lesions,
+    measure_case,
+    measure_surfaces,
+    scan_diagonal,
+)
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, max_side=6)
 PAIRS = SHAPES.flatmap(lambda shape: st.tuples(*[hnp.arrays(np.uint8, shape, elements=st.integers(0, 1))] * 2))
@@ -110,6 +119,48 @@ def test_a_truth_that_fills_the_scan_has_no_specificity():
     assert Overlap(8, 0, 0, 0).specificity is None
 
 
+def test_a_lesion_is_found_where_any_voxel_of_it_is_covered():
+    truth = cube((1, 1, 1), (3, 4, 4)) | cube((1, 12, 12), (3, 4, 4)) | cube((9, 2, 2), (1, 1, 1))
+    prediction = cube((3, 4, 4), (2, 3, 3)) | cube((9, 12, 12), (2, 2, 2)) | cube((6, 17, 1), (1, 1, 1))
+
+    assert match_lesions(prediction, truth * 255) == LesionMatch(3, 1, 2)
+    assert match_lesions(prediction, truth).sensitivity == pytest.approx(1 / 3)
+
+
+def test_a_prediction_that_joins_lesions_finds_each_of_them():
+    truth = cube((1, 2, 2), (2, 4, 4)) | cube((1, 2, 10), (2, 4, 4))
+
+    assert match_lesions(cube((1, 3, 3), (1, 1, 9)), truth) == LesionMatch(2, 2, 0)
+    assert match_lesions(truth, cube((1, 3, 3), (1, 1, 9))) == LesionMatch(1, 1, 0)
+
+
+@pytest.mark.parametrize(("connectivity", "lesions"), [(6, 3), (18, 2), (26, 1)])
+def test_which_voxels_are_one_lesion_is_the_connectivity(connectivity, lesions):
+    truth = cube((1, 1, 1), (1, 1, 1)) | cube((1, 2, 2), (1, 1, 1)) | cube((2, 3, 3), (1, 1, 1))
+
+    assert match_lesions(truth, truth, connectivity) == LesionMatch(lesions, lesions, 0)
+
+
+def test_a_scan_without_lesions_has_no_lesion_sensitivity():
+    empty = np.zeros((3, 4, 5), bool)
+    healthy = measure_case("a", np.eye(3)[:, :, None] > 0, np.zeros((3, 3, 1)))
+
+    assert match_lesions(empty, empty) == LesionMatch(0, 0, 0)
+    assert (healthy.lesion_sensitivity, healthy.false_positive_lesions, healthy.truth_lesions) == (None, 1, 0)
+
+
+@given(pair=PAIRS)
+def test_lesions_agree_with_voxels(pair):
+    prediction, truth = pair
+    match, overlap = match_lesions(prediction, truth), count_overlap(prediction, truth)
+    swapped = match_lesions(truth, prediction)
+
+    assert 0 <= match.found_lesions <= match.truth_lesions <= overlap.truth_voxels
+    assert 0 <= match.false_positive_lesions <= min(overlap.false_positives, swapped.truth_lesions)
+    assert (match.found_lesions > 0) == (overlap.true_positives > 0)
+    assert match.false_positive_lesions == swapped.truth_lesions - swapped.found_lesions
+
+
 @given(pair=PAIRS)
 def test_overlap_measures_agree_with_each_other(pair):
     overlap = count_overlap(*pair)
@@ -142,8 +193,9 @@ def test_a_mask_matches_itself(pair, spacing):
 
 
 def test_masks_on_different_grids_are_refused():
-    with pytest.raises(InputError, match=r"prediction \(2, 3, 4\), truth \(2, 3, 5\)"):
-        count_overlap(np.zeros((2, 3, 4)), np.zeros((2, 3, 5)))
+    for measure in (count_overlap, match_lesions):
+        with pytest.raises(InputError, match=r"prediction \(2, 3, 4\), truth \(2, 3, 5\)"):
+            measure(np.zeros((2, 3, 4)), np.zeros((2, 3, 5)))
 
 
 def test_a_single_slice_without_its_axis_is_refused():

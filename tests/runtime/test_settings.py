@@ -30,6 +30,7 @@ class Outer:
     names: tuple[str, ...] = ()
     weights: dict[str, float] = field(default_factory=dict)
     inner: Inner = Inner()
+    other: Inner | None = None
 
 
 JSON = st.recursive(
@@ -47,6 +48,7 @@ OUTER = st.builds(
     names=st.lists(st.text()).map(tuple),
     weights=st.dictionaries(st.text(), st.floats(-9, 9)),
     inner=st.builds(Inner, st.tuples(st.integers(), st.integers())),
+    other=st.none() | st.builds(Inner, st.tuples(st.integers(), st.integers())),
 )
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tumortrace.report import evaluate_cases, summarise, write_report
+from tumortrace.report import evaluate_cases, read_cases, summarise, write_report
 from tumortrace.statistics import summarise_values
+from tumortrace.strata import Strata
 from tumortrace_runtime.errors import InputError, OutputError, ScanError
 from tumortrace_runtime.io.scan import CaseFiles, Geometry, Scan
 
@@ -110,6 +111,54 @@ def test_what_is_not_applicable_is_an_empty_field_and_counted_apart(tmp_path):
     assert summary["metrics"]["dice"]["mean"] == 0.5
 
 
+def test_lesions_are_counted_over_all_cases(evaluated):
+    summary = summarise([case.metrics for case in evaluated])
+
+    assert summary["lesions"] == {"truth": 4, "found": 3, "false_positive": 1}
+    assert summary["metrics"]["lesion_sensitivity"]["mean"] == 0.75
+    assert summary["metrics"]["false_positive_lesions"]["mean"] == 0.25
+
+
+def test_the_summary_has_dice_by_stratum(tmp_path, evaluated):
+    strata = Strata({"site": {"CS": ("moved-0", "moved-8"), "DU": ("moved-2", "moved-4")}}, (100, 200))
+    summary = write_report(tmp_path / "report", evaluated, strata=strata)["strata"]
+
+    assert summary["tumour_size_limits_voxels"] == {"small": 100, "medium": 200}
+    assert {label: (dice["mean"], dice["cases"]) for label, dice in summary["dice"]["site"].items()} == {
+        "CS": (0.5, 2),
+        "DU": (0.625, 2),
+    }
+
+
+def test_cases_read_back_as_they_were(tmp_path, evaluated):
+    write_report(tmp_path / "report", evaluated)
+
+    assert read_cases(tmp_path / "report") == [case.metrics for case in evaluated]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: text.replace("lesion_sensitivity", "recall"), "not as this version writes it"),
+        (lambda text: text.replace("0.75", "three quarters"), "not as this version writes it"),
+        (lambda text: text.splitlines()[0], "holds no case"),
+        (lambda text: text + text.splitlines()[1], "or one twice"),
+    ],
+)
+def test_a_damaged_table_is_refused(tmp_path, evaluated, change, told):
+    write_report(tmp_path / "report", evaluated)
+    table = tmp_path / "report/cases.csv"
+    table.write_text(change(table.read_text()))
+
+    with pytest.raises(InputError, match=told):
+        read_cases(tmp_path / "report")
+
+
+def test_a_folder_without_a_table_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"cases.csv: cannot be read"):
+        read_cases(tmp_path)
+
+
 def test_a_scan_that_fails_half_way_leaves_nothing_behind(tmp_path):
     scans = [scan_of("moved-1"), scan_of("moved-2", with_truth=False)]
 
@@ -151,8 +200,11 @@ def test_a_measure_that_never_applies_has_no_mean():
     assert (summary.mean, summary.mean_interval, summary.cases, summary.not_applicable) == (None, None, 0, 2)
 
 
-def test_one_case_has_an_interval_of_no_width():
-    assert summarise_values([0.7]).mean_interval == (0.7, 0.7)
+def test_one_case_has_no_interval():
+    summary = summarise_values([0.7, None])
+
+    assert (summary.mean, summary.median, summary.cases, summary.not_applicable) == (0.7, 0.7, 1, 1)
+    assert (summary.mean_interval, summary.median_interval) == (None, None)
 
 
 def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
@@ -168,6 +220,6 @@ def test_intervals_stay_between_the_extremes(values):
     summary = summarise_values(values)
 
     assert summary.cases + summary.not_applicable == len(values)
-    if counted:
+    if len(counted) > 1:
         for low, high in (summary.mean_interval, summary.median_interval):
             assert min(counted) - 1e-12 <= low <= high <= max(counted) + 1e-12

@@ -241,6 +241,31 @@ def test_an_overlap_in_a_fold_is_refused_though_the_hash_holds(tmp_path: Path) -
         load_split(tmp_path / "split.json", index)
 
 
+def test_a_patient_that_two_folds_test_is_refused_though_the_hash_holds(tmp_path: Path) -> None:
+    index = make_index(*[("CS", 10 * i, 2) for i in range(20)])
+    split = make_split(index)
+    first, second, *others = split.folds
+    twice = first.test[0]
+    patient = index.case(twice).patient_id
+    others_train = tuple(case for case in second.train if index.case(case).patient_id != patient)
+    others_val = tuple(case for case in second.val if index.case(case).patient_id != patient)
+    leaking = Parts(others_train, others_val, (*second.test, twice))
+    folds = (first, leaking, *others)
+    save_split(replace(split, folds=folds), tmp_path / "split.json")
+    with pytest.raises(DatasetError, match=f"folds 0 and 1 both test patient {patient}"):
+        load_split(tmp_path / "split.json", index)
+
+
+def test_a_case_that_no_fold_tests_is_refused_though_the_hash_holds(tmp_path: Path) -> None:
+    index = lgg_like()
+    split = make_split(index)
+    first, *others = split.folds
+    short = replace(first, train=(*first.train, first.test[0]), test=first.test[1:])
+    save_split(replace(split, folds=(short, *others)), tmp_path / "split.json")
+    with pytest.raises(DatasetError, match=f"no fold tests {first.test[0]}"):
+        load_split(tmp_path / "split.json", index)
+
+
 def test_a_case_that_the_index_does_not_have_is_refused(tmp_path: Path) -> None:
     index = lgg_like()
     split = make_split(index)

@@ -91,7 +91,7 @@ def test_an_existing_folder_is_refused_and_resume_goes_on(train: Train, tmp_path
     assert (code, out[: len(str(tmp_path))]) == (0, str(tmp_path))
     code, _, err = train("-o", tmp_path / "run", "--resume", "--set", "epochs=2")
     assert code == 2
-    assert "was begun with another epochs" in err
+    assert "was begun with another config.epochs" in err
 
 
 def test_a_patient_in_two_parts_is_refused(train: Train, edited_split: Any, tmp_path: Path) -> None:

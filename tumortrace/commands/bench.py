@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tumortrace.commands.options import key_option
+from tumortrace.commands.options import BUNDLE, key_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ def command() -> None:
 
 
 @command.command("run")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BUNDLE)
 @click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
 @click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split made of the index.")
 @click.option("--part", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import key_option
+from tumortrace.commands.options import BUNDLE, key_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("build-engine")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BUNDLE)
 @click.option("--precision", help="fp16, int8, or both with a comma; else all that the bundle has.")
 @click.option("--device", default="0", show_default=True, help="CUDA index of the GPU.")
 @click.option("--cache", type=click.Path(path_type=Path), help="Folder of the engines; else the user's cache folder.")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tumortrace.commands.options import key_option
+from tumortrace.commands.options import BUNDLE, key_option
 from tumortrace_runtime.backends.backend import Layer, mac_share
 from tumortrace_runtime.doctor import Diagnosis, Engine, Trial, diagnose
 from tumortrace_runtime.machine import Machine
@@ -16,7 +16,7 @@ from tumortrace_runtime.table import format_table
 
 
 @click.command("doctor")
-@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.argument("bundle", type=BUNDLE, required=False)
 @key_option
 @click.option("--layers", is_flag=True, help="Show what each layer of BUNDLE's models runs in.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

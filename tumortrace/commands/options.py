@@ -6,12 +6,25 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
+from tumortrace_runtime.models import find_bundle
+
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., None])
+
+
+class _BundlePath(click.Path):
+    """A bundle's folder, or the name of a shipped model, which becomes its folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        return find_bundle(cast(Path, super().convert(value, param, ctx)))
+
+
+BUNDLE = _BundlePath(path_type=Path)
+"""The type of a command's argument that is a bundle, by path or by name."""
 
 
 def engine_options(command: F) -> F:

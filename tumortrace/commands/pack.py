@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 
+from tumortrace.commands.options import BUNDLE
+
 
 @click.command("pack")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BUNDLE)
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File to write, as NAME.bundle.tar.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(bundle: Path, out: Path, as_json: bool) -> None:

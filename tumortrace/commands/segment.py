@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import engine_options, key_option, progress_bar
+from tumortrace.commands.options import BUNDLE, engine_options, key_option, progress_bar
 from tumortrace_runtime.command import DonePartly
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("segment")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BUNDLE)
 @click.argument("scans", metavar="SCAN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder that gets a folder per case.")
 @click.option("--layout", help="How the files are laid out: lgg or nifti; found by the files present when left out.")

@@ -46,8 +46,9 @@ def command(
     from tumortrace.hardware import open_fabric
     from tumortrace.index import load_index
     from tumortrace.run import open_run
+    from tumortrace.run_folder import refuse_existing
     from tumortrace.split import load_split
-    from tumortrace.train import refuse_existing, train
+    from tumortrace.train import train
 
     config = build_config(read_json(config_path) if config_path else {}, overrides)
     if not resume:

@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 
-from tumortrace.commands.options import key_option
+from tumortrace.commands.options import BUNDLE, key_option
 
 
 @click.command("verify")
-@click.argument("bundle", metavar="BUNDLE|ARCHIVE", type=click.Path(path_type=Path))
+@click.argument("bundle", metavar="BUNDLE|ARCHIVE", type=BUNDLE)
 @key_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(bundle: Path, public_key: Path | None, as_json: bool) -> None:
