@@ -14,7 +14,7 @@ from tumortrace_runtime.errors import SpecError
 
 Floats = npt.NDArray[np.float64]
 
-COMPONENTS = 8
+COMPONENTS = 4
 """Principal components of the distance."""
 
 FALSE_ALARMS = 0.05
@@ -26,7 +26,8 @@ LEAST_SCALE = 0.3
 FEWEST_SCANS = 10
 """With fewer the limit would say nothing."""
 
-DIGITS = 6
+DIGITS = 5
+"""Significant ones of what is stored."""
 
 
 @dataclass(frozen=True)

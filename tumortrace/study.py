@@ -21,8 +21,8 @@ from tumortrace_runtime.preprocess import REFERENCE_CHANNEL, Preprocessing, netw
 Doubles = npt.NDArray[np.float64]
 
 BATCH_SIZE = 8
-EVERY = 4
-"""Of a copy every fourth slice is looked at, and compared with the same slices of the scan itself."""
+EVERY = 8
+"""Of a copy every eighth slice is looked at, and compared with the same slices of the scan itself."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def learn_reference(studied: Sequence[Studied], validation: Sequence[Studied]) -
 
 
 def _glance(network: TorchNetwork, planes: Planes, spec: Preprocessing) -> Doubles:
-    """Mean statistics of every fourth slice."""
+    """Mean statistics of every eighth slice."""
     numbers = range(min(EVERY // 2, len(planes) - 1), len(planes), EVERY)
     slices = [network_batch(planes, number, number + 1, spec.context) for number in numbers]
     parts = [

@@ -275,7 +275,7 @@ def _doubts(evidence: Mapping[str, float]) -> list[Notice]:
     if not evidence or max(evidence.values()) <= 1:
         return []
     likeness = max(evidence, key=evidence.__getitem__)
-    told = "in a way that was not foreseen" if likeness == UNFAMILIAR else f"as scans are with this mistake: {likeness}"
+    told = "in a way that was not foreseen" if likeness == UNFAMILIAR else f"most like this mistake: {likeness}"
     message = (
         f"the scan is unlike those that the model was trained on, {evidence[likeness]:.1f} times the limit, {told}. "
         "Look whether the right sequences were given, the right way up."

@@ -111,7 +111,7 @@ def test_a_scan_beyond_the_limit_is_flagged_with_what_it_looks_like(
         return next(notice.message for notice in notices if notice.code == "out-of-distribution")
 
     brighter = dataclasses.replace(reference.ways["brighter"], offset=90.0)
-    assert "as scans are with this mistake: brighter" in message(ways={"brighter": brighter})
+    assert "most like this mistake: brighter" in message(ways={"brighter": brighter})
     far = dataclasses.replace(reference.distance, offset=50.0)
     assert "in a way that was not foreseen" in message(distance=far)
 
