@@ -161,7 +161,7 @@ def test_another_configuration_is_not_resumed(settings: dict[str, Any], told: st
 
 def test_other_data_is_not_resumed(run: Run, whole: Path) -> None:
     other = replace(run, provenance={**run.provenance, "split_sha256": "0" * 64})
-    with pytest.raises(SpecError, match="another data.split_sha256"):
+    with pytest.raises(SpecError, match=r"another data\.split_sha256"):
         train(other, whole, resume=True)
 
 
