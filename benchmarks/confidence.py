@@ -135,13 +135,19 @@ def open_model(path: Path, engine: Mapping[str, Any]) -> Iterator[tuple[Model, d
 
 
 def judge_case(model: Model, case: TrainingCase) -> tuple[dict[str, float], tuple[Reliability, Reliability]]:
-    """Scores of a case as it is ("") and by way of being spoiled, and its reliability before and after calibration."""
-    planes, head = case.prepared.planes, head_voxels(case.prepared)
-    logits, score = model.look_at(planes, case.prepared.replaced)
+    """Scores of a case as it is ("") and by way of being spoiled, and its reliability before and after calibration.
+
+    Where copies of the FLAIR stand in for missing sequences, their order is no mistake that could be made.
+    """
+    planes, replaced, head = case.prepared.planes, case.prepared.replaced, head_voxels(case.prepared)
+    logits, score = model.look_at(planes, replaced)
     bins = [reliability(probabilities(logits[head], each), case.grid_truth[head]) for each in (1.0, model.temperature)]
     rng = np.random.default_rng(len(planes))
-    ways = ways_to_spoil(model.spec.channels)
-    spoiled = {way: model.look_at(np.ascontiguousarray(spoil(planes, rng)))[1] for way, spoil in ways.items()}
+    spoiled = {
+        way: model.look_at(np.ascontiguousarray(spoil(planes, rng)), replaced)[1]
+        for way, spoil in ways_to_spoil(model.spec.channels).items()
+        if not (replaced and way.startswith("order"))
+    }
     return {"": score, **spoiled}, (bins[0], bins[1])
 
 

@@ -19,7 +19,6 @@ from tumortrace.mask_search import Choice, choose_postprocessing
 from tumortrace.model import channels_last
 from tumortrace.ood import FALSE_ALARMS
 from tumortrace.predict import TorchNetwork
-from tumortrace.split import Split
 from tumortrace.study import BATCH_SIZE, Studied, learn_reference, study_case
 from tumortrace.temperature import fit_temperature
 from tumortrace_runtime.confidence import (
@@ -87,20 +86,6 @@ def calibrate(
         training={**checkpoint.training, "calibration": report},
         confidence=Confidence(temperature, reference),
     )
-
-
-def check_trained_on(checkpoint: Checkpoint, split: Split, fold: int | None) -> None:
-    """Refuse a split or a fold that the checkpoint was not trained on.
-
-    Raises:
-        DatasetError: it was trained on another.
-    """
-    data = checkpoint.training.get("data", {})
-    if data.get("split_sha256") != split.sha256:
-        raise DatasetError("the checkpoint was trained on another split; give the split that it was trained on.")
-    if (had := data.get("fold")) != fold:
-        had_name, given = ("the fixed split" if each is None else f"fold {each}" for each in (had, fold))
-        raise DatasetError(f"the checkpoint was trained on {had_name}; {given} given.")
 
 
 def head_voxels(prepared: Prepared) -> npt.NDArray[np.bool_]:

@@ -47,7 +47,7 @@ REAL_SCANS = Plan(grid_px=256, epochs=10, steps_per_epoch=75)
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of real cases to use instead of phantoms.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="New folder for everything.")
 def command(data: Path | None, out: Path) -> None:
-    """Train, export at INT8, segment unseen scans on two engines without PyTorch, and measure."""
+    """Train, calibrate, export at INT8, segment unseen scans on two engines without PyTorch, and measure."""
     if out.exists():
         raise OutputError(f"{out}: already exists; remove it or choose another name.")
     plan = PHANTOMS if data is None else REAL_SCANS
@@ -55,9 +55,10 @@ def command(data: Path | None, out: Path) -> None:
         data = out / "phantoms"
         call("tumortrace", "phantom", "-o", data, "--cases", 40, "--seed", 7, "--size-px", plan.grid_px)
     test_scans = learn(data, out, plan)
-    bundle = out / "demo.bundle"
+    model, bundle = out / "model", out / "demo.bundle"
     cases = ("--data", out / "index.json", "--split", out / "split.json")
-    call("tumortrace-export", out / "run/best", "--int8", *cases, "-o", bundle)
+    call("tumortrace", "calibrate", out / "run/best", *cases, "-o", model)
+    call("tumortrace-export", model, "--int8", *cases, "-o", bundle)
     for backend in BACKENDS:
         folders = [scan.files.folder for scan in test_scans]
         call("tumortrace", "segment", bundle, *folders, "--backend", backend, "-o", out / f"masks-{backend}")

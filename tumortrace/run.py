@@ -12,6 +12,7 @@ from tumortrace.config import TrainConfig
 from tumortrace.dataset import TrainingCase, prepare_case
 from tumortrace.distil import Teacher, open_teacher
 from tumortrace.index import Index, open_case
+from tumortrace.provenance import provenance
 from tumortrace.split import Split
 
 Reading = Callable[[Sequence[str], str], AbstractContextManager[Iterable[str]]]
@@ -70,14 +71,3 @@ def open_run(
     if opened:
         data["teachers"] = [teacher.weights_sha256 for teacher in opened]
     return Run(config, data, prepared("train"), prepared("val"), opened)
-
-
-def provenance(index: Index, split: Split, fold: int | None) -> dict[str, Any]:
-    """What a run's checkpoint records of its data, as JSON values."""
-    return {
-        "index_sha256": index.sha256,
-        "split_sha256": split.sha256,
-        "fold": fold,
-        "training_cases": split.part("train", fold),
-        "validation_cases": split.part("val", fold),
-    }

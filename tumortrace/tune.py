@@ -32,7 +32,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from tumortrace.config import TrainConfig
 from tumortrace.hardware import open_fabric
 from tumortrace.index import Index
-from tumortrace.run import Reading, Run, open_run, provenance
+from tumortrace.provenance import provenance
+from tumortrace.run import Reading, Run, open_run
 from tumortrace.run_folder import refuse_another
 from tumortrace.search_space import Space, apply_parameters, base_parameters
 from tumortrace.split import Split

@@ -16,6 +16,7 @@ from tumortrace.checkpoint import Checkpoint
 from tumortrace.index import Index
 from tumortrace.model import channels_last
 from tumortrace.predict import TorchNetwork
+from tumortrace.provenance import require_own_split
 from tumortrace.quantisation import Quantisation
 from tumortrace.split import Split
 from tumortrace_export import int8
@@ -35,7 +36,6 @@ from tumortrace_export.job import Job, Report
 from tumortrace_export.manifest import Cases, write_manifest
 from tumortrace_export.onnx_model import onnx_model
 from tumortrace_export.overflow import overflowing_layers, probed
-from tumortrace_export.provenance import require_own_split
 from tumortrace_export.quantise import activations
 from tumortrace_export.ranges import METHODS, Histogram, amax, collect
 from tumortrace_export.resources import check_room

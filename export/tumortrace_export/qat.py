@@ -31,6 +31,7 @@ from tumortrace.distil import Teachers, distillation_loss
 from tumortrace.index import Index
 from tumortrace.losses import build_loss
 from tumortrace.model import channels_last
+from tumortrace.provenance import require_own_split
 from tumortrace.quantisation import Quantisation
 from tumortrace.run import Reading, Run, open_run
 from tumortrace.run_folder import open_folder
@@ -41,7 +42,6 @@ from tumortrace_export.calibration import calibration_batches, choose_cases
 from tumortrace_export.folding import store_folded
 from tumortrace_export.onnx_model import onnx_model, save_onnx
 from tumortrace_export.overflow import probed
-from tumortrace_export.provenance import require_own_split
 from tumortrace_export.quantise import activations
 from tumortrace_export.quantised_network import QuantisedNetwork
 from tumortrace_export.ranges import METHODS, Batch, amax, collect

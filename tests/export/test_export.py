@@ -453,7 +453,7 @@ def test_a_fold_whose_validation_was_trained_on_is_refused(
 ) -> None:
     seen = set(split.part("train"))
     fold = next(number for number in range(2) if seen & set(split.part("val", number)))
-    with pytest.raises(DatasetError, match="which would score it; give the fold it had"):
+    with pytest.raises(DatasetError, match="the checkpoint was trained on the fixed split; fold"):
         export(checkpoint, index, split, tmp_path / "tiny.bundle", QUICK, fold=fold)
     with pytest.raises(SpecError, match="no fold 2"):
         export(checkpoint, index, split, tmp_path / "tiny.bundle", QUICK, fold=2)

@@ -181,7 +181,7 @@ def test_what_may_not_be_fine_tuned_is_refused(
         open_fine_tuning(tuned, QatConfig(), index, split)
     with pytest.raises(DatasetError, match="was trained on another split"):
         open_fine_tuning(replace(checkpoint, training={}), QatConfig(), index, split)
-    with pytest.raises(DatasetError, match="which would score it; give the fold it had"):
+    with pytest.raises(DatasetError, match="the checkpoint was trained on the fixed split; fold"):
         open_fine_tuning(checkpoint, QatConfig(), index, split, fold=0)
 
 

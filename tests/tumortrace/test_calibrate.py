@@ -12,15 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from tumortrace.calibrate import calibrate, check_trained_on, head_voxels
+from tumortrace.calibrate import calibrate, head_voxels
 from tumortrace.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tumortrace.dataset import TrainingCase, prepare_case
-from tumortrace.index import load_index
 from tumortrace.perturb import ways_to_spoil
 from tumortrace.phantom import generate_case
 from tumortrace.phantom.generate import replace_with_flair
 from tumortrace.predict import CheckpointPredictor, TorchNetwork
-from tumortrace.split import load_split
 from tumortrace_runtime.confidence import expected_calibration_error, probabilities
 from tumortrace_runtime.errors import DatasetError
 from tumortrace_runtime.inference import infer_with_statistics, segment_prepared
@@ -155,16 +153,6 @@ def test_cases_with_another_part_are_refused(
         calibrate(trained, validation, validation)
     with pytest.raises(DatasetError, match="no validation case given"):
         calibrate(trained, training, [])
-
-
-def test_another_split_or_fold_is_refused(tiny_checkpoint: Path, tiny_data: Path) -> None:
-    checkpoint = load_checkpoint(tiny_checkpoint)
-    split = load_split(tiny_data / "split.json", load_index(tiny_data / "index.json"))
-    check_trained_on(checkpoint, split, None)
-    with pytest.raises(DatasetError, match="was trained on the fixed split; fold 1 given"):
-        check_trained_on(checkpoint, split, 1)
-    with pytest.raises(DatasetError, match="another split"):
-        check_trained_on(checkpoint, replace(split, seed=9), None)
 
 
 def test_the_head_is_what_is_not_background() -> None:

@@ -29,10 +29,11 @@ def command(
     The validation cases choose threshold, morphology and the least lesion, and a temperature for probabilities. The
     training cases, and spoiled copies of them, teach what scans the network was made for. Weights stay as they are.
     """
-    from tumortrace.calibrate import calibrate, check_trained_on
+    from tumortrace.calibrate import calibrate
     from tumortrace.checkpoint import load_checkpoint, save_checkpoint
     from tumortrace.dataset import prepare_case
     from tumortrace.index import load_index, open_case
+    from tumortrace.provenance import require_own_split
     from tumortrace.split import load_split
     from tumortrace_runtime.errors import OutputError
 
@@ -41,7 +42,7 @@ def command(
     checkpoint = load_checkpoint(checkpoint_path)
     index = load_index(index_path)
     split = load_split(split_path, index)
-    check_trained_on(checkpoint, split, fold)
+    require_own_split(checkpoint, split, fold)
 
     validation = [prepare_case(open_case(index, name), checkpoint.preprocessing) for name in split.part("val", fold)]
     with progress_bar(split.part("train", fold), "studying training cases") as names:
