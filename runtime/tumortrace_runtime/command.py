@@ -26,6 +26,7 @@ _EXTRAS = {
     "surface_distance": "metrics",
     "scipy": "metrics",
     "torch": "train",
+    "lightning_fabric": "train",
     "safetensors": "train",
     "matplotlib": "train",
     "optuna": "tune",
