@@ -131,7 +131,8 @@ def _coarsen(batch: Tensor, settings: Augmentation, generator: Generator) -> Non
     coarse, kept = _chances((2, len(batch)), generator).tolist()
     for number in [number for number, chance in enumerate(coarse) if chance < 0.25]:
         share = 1 - settings.resolution * kept[number]
-        small = F.interpolate(batch[number], (round(rows * share), round(columns * share)), mode="area")
+        left = [max(1, round(side * share)) for side in (rows, columns)]
+        small = F.interpolate(batch[number], left, mode="area")
         batch[number] = F.interpolate(small, (rows, columns), mode="bilinear", align_corners=False)
 
 

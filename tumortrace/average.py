@@ -10,17 +10,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 
-def average_weights(network: nn.Module, decay: float, steps: int = 0) -> AveragedModel:
+def average_weights(network: nn.Module, decay: float) -> AveragedModel:
     """A copy of `network` whose `update_parameters` follows it (Polyak and Juditsky 1992), batch norms included.
 
     Args:
         network: the network that is trained.
         decay: of the average; after n steps it is at most (1 + n) / (10 + n), so that the first weights are forgotten.
-        steps: updates that the weights have behind them already.
     """
-    average = AveragedModel(network, multi_avg_fn=_follow(decay), use_buffers=True)
-    average.n_averaged.fill_(steps)
-    return average
+    return AveragedModel(network, multi_avg_fn=_follow(decay), use_buffers=True)
 
 
 def _follow(decay: float) -> Callable[[Any, Any, Any], None]:

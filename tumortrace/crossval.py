@@ -35,7 +35,7 @@ from tumortrace.run_folder import refuse_another
 from tumortrace.split import Split
 from tumortrace.state import Epoch
 from tumortrace.strata import assign_strata
-from tumortrace.train import train
+from tumortrace.train import check_config, train
 from tumortrace_runtime.errors import InputError, OutputError, SpecError
 from tumortrace_runtime.files import atomic_directory, read_json, sha256_file, write_json
 from tumortrace_runtime.inference import predict_mask, tumour_logits
@@ -117,7 +117,8 @@ def open_crossval(
         teacher: the folder of another cross-validation, whose networks of a fold teach in that fold.
 
     Raises:
-        SpecError: the split has no folds, a seed is given twice, or `out` was begun with something else.
+        SpecError: the split has no folds, a seed is given twice, the configuration cannot be trained, or `out` was
+            begun with something else.
         InputError: `teacher` is no cross-validation.
         OutputError: `out` holds something else, or cannot be written.
     """
@@ -126,6 +127,7 @@ def open_crossval(
         raise SpecError(f"seeds {', '.join(map(str, given))} given; each once wanted.")
     if not split.folds:
         raise SpecError("the split has no folds; make one with `tumortrace split --folds 5`.")
+    check_config(config, taught=teacher is not None)
     crossval = CrossValidation(out, replace(config, seed=given[0]), given, index, split, teacher)
     description = _description(crossval)
     if out.is_dir() and not (out / DESCRIPTION).exists() and any(each.name[0] != "." for each in out.iterdir()):
@@ -165,10 +167,10 @@ def run_fold(
     crossval.split.part("test", fold)  # refuses a fold that is not there
     folder = crossval.folder(fold)
     if not crossval.report(fold).exists():
-        if folder.exists() and not resume:
-            raise OutputError(f"{folder}: was begun already; go on with --resume, or choose another folder.")
         with _only_one(folder):
             if not crossval.report(fold).exists():  # another process may just have ended
+                if _begun(crossval, fold) and not resume:
+                    raise OutputError(f"{folder}: was begun already; go on with --resume, or choose another folder.")
                 _train_fold(crossval, fold, accelerator, progress, report)
                 _test_fold(crossval, fold, progress)
     return out_of_fold(crossval, fold)
@@ -267,6 +269,10 @@ def _tested(
     tumours = [crossval.index.case(name).tumour_voxels for name in crossval.split.part("train", fold)]
     most = SMALLEST_SHARE * min(filter(None, tumours), default=0)
     return network, choose_postprocessing(scored, crossval.config.postprocessing, most).postprocessing
+
+
+def _begun(crossval: CrossValidation, fold: int) -> bool:
+    return any((crossval.member(fold, seed) / "run").exists() for seed in crossval.seeds)
 
 
 def _checkpoint(crossval: CrossValidation, fold: int, seed: int) -> Path:

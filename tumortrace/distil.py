@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tumortrace.checkpoint import CONFIG, Checkpoint, load_checkpoint
 from tumortrace.index import Index
 from tumortrace.model import channels_last
+from tumortrace.provenance import patients_seen
 from tumortrace.split import Split
 from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.files import read_json
@@ -55,14 +56,13 @@ def open_teacher(path: Path, index: Index, split: Split, fold: int | None, prepr
 
     Raises:
         CheckpointError: it is missing or damaged.
-        SpecError: it saw a patient that is tested here, or sees scans prepared otherwise than the student does.
+        SpecError: it saw a patient that is tested here, does not say whom it saw, or sees scans prepared otherwise
+            than the student does.
     """
     checkpoint = load_checkpoint(path)
-    patients = {case.case_id: case.patient_id for case in index.cases}
-    data = checkpoint.training["data"]
-    seen = {patients.get(name, name) for name in (*data["training_cases"], *data["validation_cases"])}
-    tested = {patients[name] for name in split.part("test", fold)}
-    if leaked := sorted(seen & tested):
+    if "data" not in checkpoint.training:
+        raise SpecError(f"teacher {path}: does not say what it was trained on; a checkpoint of `train` wanted.")
+    if leaked := patients_seen(checkpoint.training, split.part("test", fold), index):
         raise SpecError(
             f"teacher {path}: was trained or chosen on {', '.join(leaked)}, tested here; "
             "one that never saw the test patients is wanted."

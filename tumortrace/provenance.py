@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from tumortrace.checkpoint import Checkpoint
 from tumortrace.index import Index
 from tumortrace.split import Split
 from tumortrace_runtime.errors import DatasetError
+
+if TYPE_CHECKING:
+    from tumortrace.checkpoint import Checkpoint
 
 
 def provenance(index: Index, split: Split, fold: int | None) -> dict[str, Any]:
@@ -19,6 +22,20 @@ def provenance(index: Index, split: Split, fold: int | None) -> dict[str, Any]:
         "training_cases": split.part("train", fold),
         "validation_cases": split.part("val", fold),
     }
+
+
+def patients_seen(training: Mapping[str, Any], case_ids: Iterable[str], index: Index) -> list[str]:
+    """The patients of some cases that a network was trained or chosen on, sorted; in them it cannot be tested.
+
+    Args:
+        training: `Checkpoint.training`, which a bundle's manifest has too.
+        case_ids: of the index.
+        index: says whose the cases are; a case that it does not have is nobody's.
+    """
+    patients = {case.case_id: case.patient_id for case in index.cases}
+    data = training.get("data", {})
+    seen = {patients.get(name) for part in ("training_cases", "validation_cases") for name in data.get(part, ())}
+    return sorted({patients[name] for name in case_ids} & seen)
 
 
 def require_own_split(checkpoint: Checkpoint, split: Split, fold: int | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tumortrace_runtime.errors import OutputError, SpecError
+from tumortrace_runtime.errors import InputError, OutputError, SpecError
 from tumortrace_runtime.files import read_json, write_json
 
 DESCRIPTION = "config.json"
@@ -23,7 +23,7 @@ def open_folder(out: Path, description: Mapping[str, Any], *, resume: bool) -> N
     Raises:
         OutputError: `out` exists and `resume` is false, or it cannot be written.
         SpecError: it was begun with another description.
-        InputError: its `config.json` is missing or damaged.
+        InputError: there is nothing to go on with, or its `config.json` is damaged.
     """
     if resume:
         refuse_another(out / DESCRIPTION, description)
@@ -47,9 +47,14 @@ def refuse_another(path: Path, description: Mapping[str, Any]) -> None:
 
     Raises:
         SpecError: they differ; the message names the settings.
-        InputError: `path` is missing or damaged.
+        InputError: `path` is missing, or holds no JSON object.
     """
-    if changed := sorted(_differences(read_json(path), description)):
+    if not path.exists():
+        raise InputError(f"{path.parent}: holds no {path.name}, so there is nothing to resume; begin without --resume.")
+    before = read_json(path)
+    if not isinstance(before, Mapping):
+        raise InputError(f"{path}: holds no JSON object; begin in another folder.")
+    if changed := sorted(_differences(before, description)):
         raise SpecError(
             f"{path.parent}: was begun with another {', '.join(changed)}; resume with the same, or start anew."
         )

@@ -65,7 +65,11 @@ def load_state(path: Path, network: nn.Module, optimizer: Optimizer) -> tuple[Ch
     state = optimizer.state_dict()
     state["state"] = _unflatten(_read(path / MOMENTS))
     optimizer.load_state_dict(state)
-    return checkpoint, [Epoch(**row) for row in read_json(path / HISTORY, CheckpointError)]
+    rows = read_json(path / HISTORY, CheckpointError)
+    try:
+        return checkpoint, [Epoch(**row) for row in rows]
+    except TypeError as problem:
+        raise CheckpointError(f"{path / HISTORY}: is not a list of epochs ({problem}).") from problem
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -71,9 +71,10 @@ def train(
     config = run.config
     fabric = fabric or open_fabric("cpu", precision=config.precision)
     model_config = family_config(config.model, config.preprocessing.in_channels)
-    _check(run, model_config, fabric.world_size)
+    check_config(config, fabric.world_size, taught=bool(run.teachers))
+    _check_cases(run)
     loss = build_loss(config.loss)
-    if fabric.is_global_zero:
+    if fabric.is_global_zero or resume:  # what one process refuses to resume, all do: none waits for it in vain
         description = {"config": to_dict(config), "data": dict(run.provenance)}
         open_folder(out, description, resume=resume)
     fabric.barrier()
@@ -214,20 +215,35 @@ def droppable_sequences(config: TrainConfig) -> tuple[int, ...]:
     return tuple(number for number, name in enumerate(config.preprocessing.channels) if name != REFERENCE_CHANNEL)
 
 
-def _check(run: Run, model: ModelConfig, processes: int) -> None:
-    if not (run.training and run.validation):
-        found = f"{len(run.training)} training and {len(run.validation)} validation cases"
-        raise SpecError(f"{found} given; at least one of each wanted.")
-    config = run.config
-    for setting, sides in (
+def check_config(config: TrainConfig, processes: int = 1, *, taught: bool = False) -> None:
+    """Refuse what cannot be trained, before anything is read or written for it.
+
+    Args:
+        config: how to train.
+        processes: that share each batch.
+        taught: whether there is a teacher.
+
+    Raises:
+        SpecError: settings do not go together.
+    """
+    build_loss(config.loss)
+    step = family_config(config.model, config.preprocessing.in_channels).reduction
+    for name, sides in (
         ("preprocessing.grid_px", config.preprocessing.grid_px),
         ("augmentation.patch_px", (config.augmentation.patch_px,)),
     ):
-        if any(side % model.reduction for side in sides):
-            raise SpecError(f"{setting} is {sides}; multiples of {model.reduction} wanted for {config.model}.")
+        given = "x".join(map(str, sides))
+        if any(side % step for side in sides):
+            raise SpecError(f"{name} is {given}; multiples of {step} wanted for {config.model}.")
     require(config.batch_size % processes == 0, "batch_size", config.batch_size, f"a multiple of {processes} devices")
-    needs_teacher = "a weight above 0 with a teacher, and 0 without"
-    require(bool(run.teachers) == (config.distillation > 0), "distillation", config.distillation, needs_teacher)
+    weight = "a weight above 0 (a teacher is given)" if taught else "0 (no teacher is given)"
+    require(taught == (config.distillation > 0), "distillation", config.distillation, weight)
+
+
+def _check_cases(run: Run) -> None:
+    if not (run.training and run.validation):
+        found = f"{len(run.training)} training and {len(run.validation)} validation cases"
+        raise SpecError(f"{found} given; at least one of each wanted.")
 
 
 def _checkpoint(

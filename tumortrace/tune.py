@@ -38,7 +38,7 @@ from tumortrace.run_folder import refuse_another
 from tumortrace.search_space import Space, apply_parameters, base_parameters
 from tumortrace.split import Split
 from tumortrace.state import HISTORY, Epoch
-from tumortrace.train import Progress, train
+from tumortrace.train import Progress, check_config, train
 from tumortrace.tune_report import write_results
 from tumortrace_runtime.errors import InputError, OutputError
 from tumortrace_runtime.files import canonical_json, read_json, sha256_bytes, write_json
@@ -123,18 +123,20 @@ def tune(
         report: is told of every epoch and trial, in a line.
 
     Raises:
-        SpecError: the study was begun with another space, configuration or data, there is no such accelerator, or no
-            case to train or to validate on.
+        SpecError: the study was begun with another space, configuration or data, the configuration cannot be trained,
+            there is no such accelerator, or no case to train or to validate on.
         ScanError: a case cannot be read; its trial goes on when the study does.
         OutputError: `out` cannot be written or holds something else; again, its trial goes on later.
         InputError: the storage cannot be opened, or no trial could be trained.
     """
-    open_fabric(accelerator)  # refuses what is not there before anything is written
+    open_fabric(accelerator)  # what is not to be had is refused before anything is written
+    check_config(search.config)
     for part in ("training_cases", "validation_cases"):
         require(len(search.provenance[part]) > 0, part, search.provenance[part], "at least one case")
+    database = None if storage is None else _open_database(storage)
     with _locked(out / LOCK):
         _describe(search, out)
-        study = _open_study(search, out, pruner, storage)
+        study = _open_study(search, pruner, database or _open_journal(out))
     while claimed := _claim(search, study, out, trials, shared=storage is None):
         trial, lock = claimed
         with lock:
@@ -162,10 +164,10 @@ def _describe(search: Search, out: Path) -> None:
         write_json(out / DESCRIPTION, description)
 
 
-def _open_study(search: Search, out: Path, pruner: str, storage: str | None) -> Study:
+def _open_study(search: Search, pruner: str, storage: BaseStorage) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=_open_storage(out, storage),
+        storage=storage,
         study_name=f"tumortrace-{sha256_bytes(canonical_json(search.description()))[:16]}",
         direction="maximize",
         pruner=PRUNERS[pruner](search.config.epochs),
@@ -176,9 +178,11 @@ def _open_study(search: Search, out: Path, pruner: str, storage: str | None) -> 
     return study
 
 
-def _open_storage(out: Path, url: str | None) -> BaseStorage:
-    if url is None:
-        return JournalStorage(JournalFileBackend(str(out / JOURNAL), _JournalLock(out / JOURNAL)))
+def _open_journal(out: Path) -> BaseStorage:
+    return JournalStorage(JournalFileBackend(str(out / JOURNAL), _JournalLock(out / JOURNAL)))
+
+
+def _open_database(url: str) -> BaseStorage:
     try:
         return RDBStorage(url)
     except (SQLAlchemyError, ImportError) as problem:

@@ -184,6 +184,12 @@ def test_contrast_bends_on_about_half_of_the_samples() -> None:
     assert 60 < int(bent.sum()) < 140
 
 
+def test_some_resolution_is_always_left() -> None:
+    batch, truth = sample(shape=(400, 1, 1, 8, 8))
+    varied, _ = vary(batch, truth, replace(OFF, resolution=0.9999))
+    assert torch.isfinite(varied).all()
+
+
 def test_resolution_is_lost_on_about_a_quarter_of_the_samples() -> None:
     batch = torch.randn(200, 1, 1, 32, 32, generator=Generator().manual_seed(1))
     varied, _ = vary(batch, torch.zeros(200, 1, 32, 32), replace(OFF, resolution=0.75))

@@ -28,7 +28,8 @@ def test_the_average_by_hand() -> None:
 
 def test_late_steps_decay_as_was_asked() -> None:
     network = linear(0.0)
-    average = average_weights(network, 0.9, steps=10_000)
+    average = average_weights(network, 0.9)
+    average.n_averaged.fill_(10_000)
     nn.init.constant_(network.weight, 1.0)
     average.update_parameters(network)
     assert average.module.weight.item() == pytest.approx(0.1)
@@ -36,7 +37,8 @@ def test_late_steps_decay_as_was_asked() -> None:
 
 def test_batch_norms_are_averaged_and_their_counters_copied() -> None:
     network = nn.BatchNorm2d(1)
-    average = average_weights(network, 0.5, steps=1000)
+    average = average_weights(network, 0.5)
+    average.n_averaged.fill_(1000)
     network(torch.full((1, 1, 2, 2), 10.0))
     average.update_parameters(network)
     assert average.module.running_mean.item() == pytest.approx(network.running_mean.item() / 2)

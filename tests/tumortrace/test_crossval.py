@@ -285,7 +285,10 @@ def test_the_command_names_the_folds_that_are_missing(
         (("--folds", "0,7"), "There is no fold 7"),
         (("--folds", "first"), "whole numbers such as 0,2 wanted"),
         (("--set", "epoch=2"), "setting epoch does not exist"),
-        (("--teacher", "nowhere"), "nowhere/crossval.json: cannot be read"),
+        (("--set", "preprocessing.grid_px=[64,72]"), "preprocessing.grid_px is 64x72; multiples of 16 wanted"),
+        (("--set", "distillation=1"), "0 (no teacher is given) wanted"),
+        (("--teacher", "nowhere", "--set", "distillation=1"), "nowhere/crossval.json: cannot be read"),
+        (("--accelerator", "abacus"), "accelerator is 'abacus'"),
     ],
 )
 def test_wrong_input_ends_with_2_and_leaves_nothing(

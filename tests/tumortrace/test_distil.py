@@ -89,5 +89,5 @@ def test_a_teacher_whose_say_has_no_weight_is_refused(
 ) -> None:
     config = replace(student.config, distillation=0.0)
     run = open_run(config, index, split, teachers=[tiny_checkpoint])
-    with pytest.raises(SpecError, match=r"distillation is 0\.0; a weight above 0 with a teacher"):
+    with pytest.raises(SpecError, match=r"distillation is 0\.0; a weight above 0 \(a teacher is given\) wanted"):
         train(run, tmp_path / "out")

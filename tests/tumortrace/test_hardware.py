@@ -14,7 +14,7 @@ from tumortrace.checkpoint import load_checkpoint
 from tumortrace.hardware import open_fabric
 from tumortrace.state import HISTORY, TRAINED
 from tumortrace_runtime.errors import SpecError
-from tumortrace_runtime.files import read_json
+from tumortrace_runtime.files import read_json, write_json
 
 SETTINGS = ("model=unet-xs", "preprocessing.grid_px=[64,64]", "epochs=2", "steps_per_epoch=2", "batch_size=4")
 
@@ -44,9 +44,20 @@ def test_two_processes_train_one_network(tiny_data: Path, tmp_path: Path) -> Non
 def test_one_process_goes_on_where_two_were_stopped(tiny_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert train(tiny_data, out, "--accelerator", "cpu", "--devices", "2").returncode == 0
+    history = read_json(out / "last" / HISTORY)
+    write_json(out / "last" / HISTORY, history[:1])  # as if stopped after the first epoch
     again = train(tiny_data, out, "--accelerator", "cpu", "--resume")
     assert again.returncode == 0, again.stderr
-    assert len(read_json(out / "last" / HISTORY)) == 2
+    assert again.stderr.count("epoch   2  loss") == 1
+    assert read_json(out / "last" / HISTORY)[0] == history[0]
+
+
+def test_all_processes_refuse_to_resume_another_run(tiny_data: Path, tmp_path: Path) -> None:
+    assert train(tiny_data, tmp_path / "run", "--accelerator", "cpu", "--set", "epochs=1").returncode == 0
+    done = train(tiny_data, tmp_path / "run", "--accelerator", "cpu", "--devices", "2", "--resume")
+    assert done.returncode == 2
+    assert "was begun with another config.epochs" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_batch_that_does_not_divide_is_refused(tiny_data: Path, tmp_path: Path) -> None:

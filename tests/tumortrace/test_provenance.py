@@ -7,7 +7,7 @@ import pytest
 
 from tumortrace.checkpoint import Checkpoint, load_checkpoint
 from tumortrace.index import load_index
-from tumortrace.provenance import require_own_split
+from tumortrace.provenance import patients_seen, require_own_split
 from tumortrace.split import Parts, Split, load_split
 from tumortrace_runtime.errors import DatasetError, SpecError
 
@@ -41,3 +41,13 @@ def test_a_split_without_validation_cases_is_refused(checkpoint: Checkpoint, spl
     of_it = replace(checkpoint, training={**checkpoint.training, "data": data})
     with pytest.raises(DatasetError, match="has no validation case to score on"):
         require_own_split(of_it, empty, None)
+
+
+def test_a_patient_is_seen_with_any_of_its_cases(checkpoint: Checkpoint, split: Split, tiny_data: Path) -> None:
+    index = load_index(tiny_data / "index.json")
+    assert patients_seen(checkpoint.training, split.part("test"), index) == []
+
+    tested, trained = (index.case(split.part(part)[0]) for part in ("test", "train"))
+    scanned_twice = replace(tested, patient_id=trained.patient_id)
+    cases = tuple(scanned_twice if case is tested else case for case in index.cases)
+    assert patients_seen(checkpoint.training, [tested.case_id], replace(index, cases=cases)) == [trained.patient_id]

@@ -186,6 +186,14 @@ def test_a_damaged_state_is_refused(run: Run, tmp_path: Path) -> None:
         train(with_settings(run, epochs=1), out, resume=True)
 
 
+def test_a_damaged_history_is_refused(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "damaged"
+    train(with_settings(run, epochs=1), out)
+    (out / "last" / HISTORY).write_text('[{"epochs": 1}]')
+    with pytest.raises(CheckpointError, match=rf"{HISTORY}: is not a list of epochs"):
+        train(with_settings(run, epochs=1), out, resume=True)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -197,9 +205,9 @@ def test_a_damaged_state_is_refused(run: Run, tmp_path: Path) -> None:
         ),
         (
             lambda run: with_settings(run, augmentation=replace(run.config.augmentation, patch_px=40)),
-            r"augmentation.patch_px is \(40,\); multiples of 16 wanted",
+            "augmentation.patch_px is 40; multiples of 16 wanted",
         ),
-        (lambda run: with_settings(run, distillation=0.5), "distillation is 0.5; a weight above 0 with a teacher"),
+        (lambda run: with_settings(run, distillation=0.5), r"distillation is 0\.5; 0 \(no teacher is given\) wanted"),
         (lambda run: replace(run, training=[]), "0 training and 2 validation cases given"),
         (lambda run: replace(run, validation=[]), "2 training and 0 validation cases given"),
     ],

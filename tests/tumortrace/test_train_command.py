@@ -130,7 +130,8 @@ def test_a_part_without_cases_is_refused(train: Train, edited_split: Any, tmp_pa
         (("--set", 'preprocessing.channels=["flair", "t2"]'), "t2"),
         (("--fold", "7"), "There is no fold 7"),
         (("--config", "nowhere.json"), "nowhere.json: cannot be read"),
-        (("--resume",), "config.json: cannot be read"),
+        (("--set", "distillation=1"), "0 (no teacher is given) wanted"),
+        (("--resume",), "run: holds no config.json, so there is nothing to resume"),
     ],
 )
 def test_wrong_input_ends_with_2_and_leaves_nothing(

@@ -58,10 +58,12 @@ def command(
     """
     from tumortrace.config import build_config
     from tumortrace.crossval import fold_dice, open_crossval, pool, run_fold
+    from tumortrace.hardware import open_fabric
     from tumortrace.index import load_index
     from tumortrace.split import load_split
 
     config = build_config(read_json(config_path) if config_path else {}, overrides)
+    open_fabric(accelerator)  # refuses what is not there before anything is written
     index = load_index(index_path)
     split = load_split(split_path, index)
     for fold in folds:

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tumortrace.commands.options import BUNDLE, engine_options, key_option, progress_bar
+from tumortrace_runtime.files import sha256_file
 
 if TYPE_CHECKING:
     from tumortrace.report import Predict
+
+NAMED = 5
+"""How many patients a message names at most."""
 
 
 @click.command("evaluate")
@@ -42,19 +46,27 @@ def command(
 
     Beside the voxel measures there are lesions found and made up, and Dice by site, tumour size and missing sequence.
 
+    A test part with patients that the model was trained or chosen on is refused.
+
     A checkpoint runs in PyTorch at fp32; a bundle runs as --backend and --precision say. With --key, only a bundle
     that it signed will do.
     """
     from tumortrace.commands.tables import summary_text
     from tumortrace.index import load_index, open_case
+    from tumortrace.provenance import patients_seen
     from tumortrace.report import evaluate_cases, write_report
     from tumortrace.split import load_split
     from tumortrace.strata import assign_strata
+    from tumortrace_runtime.errors import DatasetError
 
     index = load_index(index_path)
     split = load_split(split_path, index)
     names = split.part(part, fold)
-    with _predictor(model, engine) as (predict, about), progress_bar(names, "evaluating") as shown:
+    with _predictor(model, engine) as (predict, about, training), progress_bar(names, "evaluating") as shown:
+        if part == "test" and (seen := patients_seen(training, names, index)):
+            more = f" and {len(seen) - NAMED} more" if len(seen) > NAMED else ""
+            known = ", ".join(seen[:NAMED]) + more
+            raise DatasetError(f"{model}: was trained or chosen on {known}, tested here; give its own split and fold.")
         scans = (open_case(index, name) for name in shown)
         about |= {"part": part, "fold": fold, "index_sha256": index.sha256, "split_sha256": split.sha256}
         evaluated = evaluate_cases(scans, predict, tolerance)
@@ -64,8 +76,8 @@ def command(
 
 
 @contextmanager
-def _predictor(model: Path, engine: dict[str, Any]) -> Iterator[tuple[Predict, dict[str, Any]]]:
-    """A function from scan to mask, and what it is, for the report."""
+def _predictor(model: Path, engine: dict[str, Any]) -> Iterator[tuple[Predict, dict[str, Any], dict[str, Any]]]:
+    """A function from scan to mask, what it is, for the report, and what is known of its training."""
     from tumortrace_runtime.bundle import MANIFEST
 
     if engine["public_key"] is not None or (model / MANIFEST).exists():
@@ -77,9 +89,15 @@ def _predictor(model: Path, engine: dict[str, Any]) -> Iterator[tuple[Predict, d
                 "backend": segmenter.backend.name,
                 "executed_precision": segmenter.backend.executed_precision,
             }
-            yield (lambda scan: segmenter.segment(scan).mask), about
+            yield (lambda scan: segmenter.segment(scan).mask), about, segmenter.bundle.manifest.get("training", {})
     else:
-        from tumortrace.checkpoint import load_checkpoint
+        from tumortrace.checkpoint import CONFIG, load_checkpoint
         from tumortrace.predict import CheckpointPredictor
 
-        yield CheckpointPredictor(load_checkpoint(model)), {"checkpoint": str(model), "backend": "pytorch"}
+        checkpoint = load_checkpoint(model)
+        about = {
+            "checkpoint": str(model),
+            "checkpoint_sha256": sha256_file(model / CONFIG),
+            "backend": "pytorch",
+        }
+        yield CheckpointPredictor(checkpoint), about, dict(checkpoint.training)

@@ -48,11 +48,12 @@ def command(
     from tumortrace.run import open_run
     from tumortrace.run_folder import refuse_existing
     from tumortrace.split import load_split
-    from tumortrace.train import train
+    from tumortrace.train import check_config, train
 
     config = build_config(read_json(config_path) if config_path else {}, overrides)
     if not resume:
         refuse_existing(out)  # before all cases are read
+    check_config(config, devices, taught=bool(teachers))
     fabric = open_fabric(accelerator, devices, config.precision)
     index = load_index(index_path)
     split = load_split(split_path, index)

@@ -61,3 +61,22 @@ def test_a_fold_that_is_not_there_is_refused(
     ended = tumortrace("evaluate", tiny_bundle, *cases, "--fold", "9", "-o", tmp_path / "report")
     assert ended.code == 2
     assert "no fold 9" in ended.err
+
+
+@pytest.mark.parametrize("model", ["tiny_checkpoint", "tiny_bundle"])
+def test_patients_that_the_model_saw_are_not_tested(
+    model: str,
+    tumortrace: Program,
+    tiny_data: Path,
+    cases: tuple[object, ...],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    split = load_split(tiny_data / "split.json", load_index(tiny_data / "index.json"))
+    seen = {*split.part("train"), *split.part("val")}
+    fold = next(fold for fold in range(len(split.folds)) if seen & set(split.part("test", fold)))
+    path = request.getfixturevalue(model)
+    ended = tumortrace("evaluate", path, *cases, "--fold", str(fold), "-o", tmp_path / "report")
+    assert ended.code == 2
+    assert "was trained or chosen on TCGA_" in ended.err
+    assert not (tmp_path / "report").exists()

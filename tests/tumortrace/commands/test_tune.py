@@ -60,6 +60,8 @@ def test_the_best_configuration_and_where_it_stands(tune: Tune, tumortrace: Tune
         (("--fold", 7), "There is no fold 7"),
         (("--set", "epochs=0"), "epochs is 0"),
         (("--accelerator", "abacus"), "abacus"),
+        (("--set", "distillation=1"), "0 (no teacher is given) wanted"),
+        (("--storage", "nowhere://study"), "storage nowhere://study: cannot be opened"),
     ],
 )
 def test_wrong_input_ends_with_2_and_leaves_nothing(
