@@ -17,13 +17,14 @@ from typing import Any
 
 import click
 import numpy as np
-from scipy.stats import wilcoxon
 
 from tumortrace.checkpoint import load_checkpoint
 from tumortrace.commands.options import progress_bar
+from tumortrace.compare import signed_rank_p
 from tumortrace.config import TrainConfig, build_config
 from tumortrace.index import load_index
 from tumortrace.run import Run, open_run
+from tumortrace.run_folder import DESCRIPTION
 from tumortrace.split import load_split
 from tumortrace.statistics import summarise_values
 from tumortrace.train import train
@@ -61,7 +62,7 @@ def command(
     split = load_split(split_path, index)
     chosen = {name: config for name, config in configs.items() if not only or name in (BASE, *only)}
     run_all(chosen, lambda config: open_run(config, index, split, fold, progress=progress_bar), out)
-    rows = compare({name: _scores(out / _folder(name)) for name in configs if (out / _folder(name) / "last").exists()})
+    rows = compare(read_scores(configs, out))
     with atomic_file(out / "ablations.csv") as partial, partial.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(Row.__dataclass_fields__)
@@ -93,7 +94,7 @@ def run_all(configs: Mapping[str, TrainConfig], open_: Callable[[TrainConfig], R
         train(
             replace(opened, config=config),
             folder,
-            resume=folder.exists(),
+            resume=(folder / DESCRIPTION).exists(),
             progress=progress_bar,
             report=lambda epoch, _: click.echo(f"epoch {epoch.epoch}: Dice {epoch.validation_dice:.4f}", err=True),
         )
@@ -128,9 +129,9 @@ def _row(name: str, cases: Scores, base: Scores) -> Row:
         raise SpecError(f"{name}: was validated on other cases than the base; run both anew.")
     differences = [cases[case] - base[case] for case in sorted(base)]
     low, high = summarise_values(differences).mean_interval or (None, None)
-    p = float(wilcoxon(differences, zero_method="pratt").pvalue) if any(differences) else None
     values = list(cases.values())
-    return Row(name, float(np.mean(values)), min(values), float(np.mean(differences)), low, high, p)
+    means = float(np.mean(values)), min(values), float(np.mean(differences))
+    return Row(name, *means, low, high, signed_rank_p(differences))
 
 
 def _changed(base: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
@@ -150,8 +151,17 @@ def _folder(name: str) -> str:
     return name.replace(" ", "-")
 
 
-def _scores(folder: Path) -> Scores:
-    scores: Scores = load_checkpoint(folder / "last").training["validation_dice"]
+def read_scores(configs: Mapping[str, TrainConfig], out: Path) -> dict[str, Scores]:
+    """Validation Dice by case after the last epoch, of every variant whose run is done."""
+    scores = {}
+    for name, config in configs.items():
+        state = out / _folder(name) / "last"
+        if state.exists():
+            training = load_checkpoint(state).training
+            if training["config"] == to_dict(config) and training["epoch"] == config.epochs:
+                scores[name] = training["validation_dice"]
+                continue
+        click.echo(f"{name}: not run, or not to its end; left out", err=True)
     return scores
 
 

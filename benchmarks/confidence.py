@@ -9,6 +9,7 @@ that is flagged.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,12 +27,13 @@ from tumortrace.dataset import TrainingCase, prepare_case
 from tumortrace.index import load_index, open_case
 from tumortrace.perturb import Planes, ways_to_spoil
 from tumortrace.phantom import generate_case
+from tumortrace.provenance import refuse_seen
 from tumortrace.split import load_split
 from tumortrace_runtime.bundle import MANIFEST
 from tumortrace_runtime.command import run
 from tumortrace_runtime.confidence import OodReference, Reliability, probabilities, reliability
 from tumortrace_runtime.errors import SpecError
-from tumortrace_runtime.files import write_json
+from tumortrace_runtime.files import sha256_file, write_json
 from tumortrace_runtime.inference import MeasuringNetwork, infer_with_statistics
 from tumortrace_runtime.io import find_cases, read_case
 from tumortrace_runtime.preprocess import Preprocessing, preprocess
@@ -90,12 +92,15 @@ def command(
     """Measure calibration and out-of-distribution scores, print a table, and write all scores as JSON."""
     index = load_index(index_path)
     split = load_split(split_path, index)
-    with open_model(model, engine) as (opened, about):
+    names = split.part(part, fold)
+    with open_model(model, engine) as (opened, about, training):
+        if part == "test":
+            refuse_seen(str(model), training, names, index)
         scores: dict[str, dict[str, float]] = {}
         empty = np.zeros(0, np.float32)
         before = after = reliability(empty, empty)
-        with progress_bar(split.part(part, fold), f"looking at {part}") as names:
-            for name in names:
+        with progress_bar(names, f"looking at {part}") as shown:
+            for name in shown:
                 case = prepare_case(open_case(index, name), opened.spec)
                 scores[name], bins = judge_case(opened, case)
                 before, after = before + bins[0], after + bins[1]
@@ -110,8 +115,8 @@ def command(
 
 
 @contextmanager
-def open_model(path: Path, engine: Mapping[str, Any]) -> Iterator[tuple[Model, dict[str, Any]]]:
-    """A calibrated checkpoint in PyTorch, or a bundle as the options say, and what it is.
+def open_model(path: Path, engine: Mapping[str, Any]) -> Iterator[tuple[Model, dict[str, Any], Mapping[str, Any]]]:
+    """A calibrated checkpoint in PyTorch, or a bundle as the options say, what it is, and how it was trained.
 
     Raises:
         SpecError: it has no out-of-distribution reference.
@@ -121,17 +126,19 @@ def open_model(path: Path, engine: Mapping[str, Any]) -> Iterator[tuple[Model, d
 
         with Segmenter(path, **engine) as segmenter:
             confidence, spec = segmenter.bundle.confidence, segmenter.bundle.preprocessing
-            about = {"model": path.name, "backend": segmenter.backend.name, "precision": segmenter.precision}
-            yield _model(path, segmenter.backend, spec, confidence), about
+            about = {"bundle_sha256": segmenter.bundle.sha256, "backend": segmenter.backend.name}
+            about["precision"] = segmenter.precision
+            training = segmenter.bundle.manifest["training"]
+            yield _model(path, segmenter.backend, spec, confidence), about, training
     else:
-        from tumortrace.checkpoint import load_checkpoint
+        from tumortrace.checkpoint import CONFIG, load_checkpoint
         from tumortrace.model import channels_last
         from tumortrace.predict import TorchNetwork
 
         checkpoint = load_checkpoint(path)
         network = TorchNetwork(channels_last(checkpoint.network()))
-        about = {"model": path.name, "backend": "pytorch", "precision": "fp32"}
-        yield _model(path, network, checkpoint.preprocessing, checkpoint.confidence), about
+        about = {"checkpoint_sha256": sha256_file(path / CONFIG), "backend": "pytorch", "precision": "fp32"}
+        yield _model(path, network, checkpoint.preprocessing, checkpoint.confidence), about, checkpoint.training
 
 
 def judge_case(model: Model, case: TrainingCase) -> tuple[dict[str, float], tuple[Reliability, Reliability]]:
@@ -142,7 +149,7 @@ def judge_case(model: Model, case: TrainingCase) -> tuple[dict[str, float], tupl
     planes, replaced, head = case.prepared.planes, case.prepared.replaced, head_voxels(case.prepared)
     logits, score = model.look_at(planes, replaced)
     bins = [reliability(probabilities(logits[head], each), case.grid_truth[head]) for each in (1.0, model.temperature)]
-    rng = np.random.default_rng(len(planes))
+    rng = np.random.default_rng(zlib.crc32(case.case_id.encode()))
     spoiled = {
         way: model.look_at(np.ascontiguousarray(spoil(planes, rng)), replaced)[1]
         for way, spoil in ways_to_spoil(model.spec.channels).items()

@@ -36,9 +36,6 @@ from tumortrace_runtime.settings import from_dict, to_dict
 
 Floats = npt.NDArray[np.float32]
 
-SMALLEST_SHARE = 0.5
-"""A least lesion may at most have this share of the smallest tumour of the training cases."""
-
 
 def calibrate(
     checkpoint: Checkpoint, training: Iterable[TrainingCase], validation: Sequence[TrainingCase]
@@ -66,11 +63,10 @@ def calibrate(
         tumours.append(int(case.truth.sum()))
     seen = [_look_at(network, case, spec) for case in validation]
 
-    smallest = min(filter(None, tumours), default=0)
     choice = choose_postprocessing(
         [(each.logits, case.truth) for each, case in zip(seen, validation, strict=True)],
         _trained_with(checkpoint),
-        SMALLEST_SHARE * smallest,
+        tumours,
     )
     logits, truth = (np.concatenate(parts) for parts in zip(*(each.head for each in seen), strict=True))
     temperature = fit_temperature(logits, truth)

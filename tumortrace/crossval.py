@@ -1,9 +1,10 @@
-"""Cross-validation: the folds of a split, each trained, calibrated and tested once, and the out-of-fold cases pooled.
+"""Cross-validation: the folds of a split, each trained, and tested once; and the out-of-fold cases pooled.
 
-A folder holds, for each fold, `fold-0/run` (as `train` leaves it), `fold-0/checkpoint` (calibrated on the fold's val)
-and `fold-0/test` (the report on its test part). Where that report is, the fold is done: it is never scored again. With
-several seeds, run and checkpoint of each are in `fold-0/seed-0`, and the report is on the mean of their probabilities.
-`crossval.json` says what is cross-validated; `pooled` is the report over all folds, written once all are done.
+A folder holds, for each fold, `fold-0/run` (as `train` leaves it), `fold-0/checkpoint` (its best, once the run is done)
+and `fold-0/test` (the report on its test part, with the post-processing that the fold's val chooses). Where that report
+is, the fold is done: it is never scored again. With several seeds, run and checkpoint of each are in `fold-0/seed-0`,
+and the report is on the mean of their probabilities. `crossval.json` says what is cross-validated; `pooled` is the
+report over all folds, written once all are done.
 
 Any number of processes may work on one folder, each on folds of its own: a fold is locked by who works on it, and a
 lock ends with its process.
@@ -21,16 +22,16 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from tumortrace.calibrate import SMALLEST_SHARE, calibrate
-from tumortrace.checkpoint import CONFIG, Checkpoint, load_checkpoint, save_checkpoint
+from tumortrace.checkpoint import CONFIG, load_checkpoint, save_checkpoint
 from tumortrace.config import TrainConfig
 from tumortrace.dataset import prepare_case
 from tumortrace.hardware import open_fabric
 from tumortrace.index import Index, open_case
-from tumortrace.mask_search import choose_postprocessing
+from tumortrace.mask_search import Choice, choose_postprocessing
 from tumortrace.predict import CheckpointPredictor, TorchNetwork, ensemble_network
-from tumortrace.report import evaluate_cases, read_cases, summarise, write_report, write_tables
+from tumortrace.report import SUMMARY, evaluate_cases, read_cases, summarise, write_report, write_tables
 from tumortrace.run import open_run
+from tumortrace.run_folder import DESCRIPTION as RUN
 from tumortrace.run_folder import refuse_another
 from tumortrace.split import Split
 from tumortrace.state import Epoch
@@ -40,7 +41,6 @@ from tumortrace_runtime.errors import InputError, OutputError, SpecError
 from tumortrace_runtime.files import atomic_directory, read_json, sha256_file, write_json
 from tumortrace_runtime.inference import predict_mask, tumour_logits
 from tumortrace_runtime.metrics import CaseMetrics
-from tumortrace_runtime.postprocess import Postprocessing
 from tumortrace_runtime.settings import to_dict
 
 DESCRIPTION = "crossval.json"
@@ -149,7 +149,7 @@ def run_fold(
     progress: Progress = _silent,
     report: Callable[[Epoch, bool], None] = lambda epoch, best: None,
 ) -> list[CaseMetrics]:
-    """Train, calibrate and test one fold, or what of it is left to do, and return the cases of its test part.
+    """Train and test one fold, or what of it is left to do, and return the cases of its test part.
 
     Args:
         crossval: from `open_crossval`.
@@ -203,7 +203,13 @@ def pool(crossval: CrossValidation) -> dict[str, Any]:
     folds = [out_of_fold(crossval, fold) for fold in range(len(crossval.split.folds))]
     cases = sorted((case for fold in folds for case in fold), key=lambda case: case.case_id)
     strata = assign_strata((case.case_id for case in cases), crossval.index)
-    summary = summarise(cases, strata=strata) | {"about": _description(crossval), "folds": list(map(fold_dice, folds))}
+    summary = summarise(cases, strata=strata) | {
+        "about": _description(crossval),
+        "folds": [
+            {**fold_dice(tested), "about": read_json(crossval.report(fold) / SUMMARY)["about"]}
+            for fold, tested in enumerate(folds)
+        ],
+    }
     with _only_one(crossval.out, wait=True), atomic_directory(crossval.out / "pooled", replace=True) as partial:
         write_tables(partial, cases, summary)
     return summary
@@ -222,7 +228,7 @@ def _train_fold(
     progress: Progress,
     report: Callable[[Epoch, bool], None],
 ) -> None:
-    """Write the calibrated checkpoint of every seed that has none."""
+    """Write the checkpoint of every seed that has none."""
     left = [seed for seed in crossval.seeds if not _checkpoint(crossval, fold, seed).exists()]
     if not left:
         return
@@ -232,15 +238,16 @@ def _train_fold(
         seeded = replace(run, config=replace(run.config, seed=seed))
         out = crossval.member(fold, seed) / "run"
         fabric = open_fabric(accelerator, 1, seeded.config.precision)
-        checkpoint = train(seeded, out, fabric=fabric, resume=out.exists(), progress=progress, report=report)
-        with progress(run.training, "calibrating") as cases:
-            calibrated = calibrate(checkpoint, cases, run.validation)
-        save_checkpoint(_checkpoint(crossval, fold, seed), calibrated)
+        begun = (out / RUN).exists()
+        checkpoint = train(seeded, out, fabric=fabric, resume=begun, progress=progress, report=report)
+        save_checkpoint(_checkpoint(crossval, fold, seed), checkpoint)
 
 
 def _test_fold(crossval: CrossValidation, fold: int, progress: Progress) -> None:
     paths = [_checkpoint(crossval, fold, seed) for seed in crossval.seeds]
-    network, postprocessing = _tested(crossval, fold, [load_checkpoint(path) for path in paths], progress)
+    checkpoints = [load_checkpoint(path) for path in paths]
+    network = ensemble_network(checkpoints) if len(paths) > 1 else CheckpointPredictor(checkpoints[0]).network
+    choice = _choose(crossval, fold, network, progress)
     names = crossval.split.part("test", fold)
     about = {
         "part": "test",
@@ -248,27 +255,23 @@ def _test_fold(crossval: CrossValidation, fold: int, progress: Progress) -> None
         "index_sha256": crossval.index.sha256,
         "split_sha256": crossval.split.sha256,
         "checkpoints_sha256": [sha256_file(path / CONFIG) for path in paths],
-        "postprocessing": to_dict(postprocessing),
+        "postprocessing": to_dict(choice.postprocessing),
     }
-    predict = partial(predict_mask, network, preprocessing=crossval.config.preprocessing, postprocessing=postprocessing)
+    spec = crossval.config.preprocessing
+    predict = partial(predict_mask, network, preprocessing=spec, postprocessing=choice.postprocessing)
     with progress(names, f"testing fold {fold}") as shown:
         evaluated = evaluate_cases((open_case(crossval.index, name) for name in shown), predict)
         write_report(crossval.report(fold), evaluated, strata=assign_strata(names, crossval.index), about=about)
 
 
-def _tested(
-    crossval: CrossValidation, fold: int, checkpoints: Sequence[Checkpoint], progress: Progress
-) -> tuple[TorchNetwork, Postprocessing]:
-    """What is tested in a fold. As one network's, an ensemble's post-processing is chosen on the fold's val."""
-    if len(checkpoints) == 1:
-        return CheckpointPredictor(checkpoints[0]).network, checkpoints[0].postprocessing
-    network, preprocessing = ensemble_network(checkpoints), crossval.config.preprocessing
-    with progress(crossval.split.part("val", fold), "joining the seeds") as names:
+def _choose(crossval: CrossValidation, fold: int, network: TorchNetwork, progress: Progress) -> Choice:
+    """The post-processing that the fold's val chooses."""
+    preprocessing = crossval.config.preprocessing
+    with progress(crossval.split.part("val", fold), "choosing post-processing") as names:
         cases = (prepare_case(open_case(crossval.index, name), preprocessing) for name in names)
         scored = [(tumour_logits(network, case.prepared, preprocessing.context, 8), case.truth) for case in cases]
     tumours = [crossval.index.case(name).tumour_voxels for name in crossval.split.part("train", fold)]
-    most = SMALLEST_SHARE * min(filter(None, tumours), default=0)
-    return network, choose_postprocessing(scored, crossval.config.postprocessing, most).postprocessing
+    return choose_postprocessing(scored, crossval.config.postprocessing, tumours)
 
 
 def _begun(crossval: CrossValidation, fold: int) -> bool:

@@ -30,7 +30,7 @@ def open_fabric(accelerator: str = "auto", devices: int = 1, precision: Literal[
     try:
         return Fabric(accelerator=accelerator, devices=devices, precision=_PRECISIONS[precision])
     except (RuntimeError, ValueError) as problem:
-        reason = str(problem).splitlines()[0]
         raise SpecError(
-            f"accelerator {accelerator} with {devices} device(s): not to be had here ({reason})"
+            f"accelerator {accelerator} with {devices} device(s): not to be had here; "
+            "choose another with --accelerator, or fewer with --devices."
         ) from problem

@@ -72,9 +72,10 @@ def build_loss(weights: Mapping[str, float]) -> Loss:
     """The weighted sum of losses by name, such as {"bce": 1, "dice": 1}.
 
     Raises:
-        SpecError: a name is unknown, a weight is not positive, or there is none.
+        SpecError: a name is unknown, a weight is not positive, or there is none, or none but the boundary's.
     """
     require(len(weights) > 0, "loss", dict(weights), "at least one")
+    require(set(weights) != {"boundary"}, "loss", "boundary", "another beside it, which alone says what has no tumour")
     for name, weight in weights.items():
         require(name in LOSSES, "loss", name, f"one of {', '.join(LOSSES)}")
         require(weight > 0, f"loss.{name}", weight, "a positive weight")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -20,6 +20,9 @@ MORPHOLOGY_PX = ((0, 0), (1, 0), (0, 1), (0, 2))
 """Radii of opening and closing."""
 
 MIN_LESION_VOXELS = (0, 20, 50, 100, 200, 400)
+
+SMALLEST_SHARE = 0.5
+"""A least lesion may at most have this share of the smallest known tumour."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Choice:
 
 
 def choose_postprocessing(
-    cases: Sequence[tuple[Floats, Mask]], start: Postprocessing, most_min_voxels: float = math.inf
+    cases: Sequence[tuple[Floats, Mask]], start: Postprocessing, tumours: Iterable[int] = ()
 ) -> Choice:
     """Choose threshold, morphology, hole filling and the least lesion by mean Dice, and keep `start` unless it loses.
 
@@ -56,9 +59,10 @@ def choose_postprocessing(
     Args:
         cases: logits (slices, rows, columns) float32 and truth, 0 or 1, of the same shape, on the scan's own grid.
         start: what is kept where nothing is surely better, its connectivity always.
-        most_min_voxels: a least lesion above this is not tried, such as one that would clear a whole known tumour.
+        tumours: voxels of known ones, such as those of the training cases; a least lesion of more than
+            `SMALLEST_SHARE` of the smallest is not tried.
     """
-    settings = list(_grid(start, most_min_voxels))
+    settings = list(_grid(start, SMALLEST_SHARE * min(filter(None, tumours), default=math.inf)))
     scores = np.column_stack([_dice_of_all(logits, truth, settings) for logits, truth in cases])
     changes = np.array([_changes(each, start) for each in settings])
     chosen = _simplest_of_the_best(scores, changes)
@@ -83,7 +87,7 @@ def _grid(start: Postprocessing, most_min_voxels: float) -> Iterator[Postprocess
     morphology = sorted({*MORPHOLOGY_PX, (start.opening_px, start.closing_px)})
     least = sorted({*(each for each in MIN_LESION_VOXELS if each <= most_min_voxels), start.min_lesion_voxels})
     for threshold, (opening, closing), fill, voxels in product(thresholds, morphology, (False, True), least):
-        yield replace(
+        setting = replace(
             start,
             threshold=threshold,
             opening_px=opening,
@@ -91,6 +95,8 @@ def _grid(start: Postprocessing, most_min_voxels: float) -> Iterator[Postprocess
             fill_holes=fill,
             min_lesion_voxels=voxels,
         )
+        if setting != start:
+            yield setting
 
 
 def _changes(setting: Postprocessing, start: Postprocessing) -> int:

@@ -12,6 +12,9 @@ from tumortrace_runtime.errors import DatasetError
 if TYPE_CHECKING:
     from tumortrace.checkpoint import Checkpoint
 
+NAMED = 3
+"""Patients that a message names."""
+
 
 def provenance(index: Index, split: Split, fold: int | None) -> dict[str, Any]:
     """What a run's checkpoint records of its data, as JSON values."""
@@ -38,6 +41,25 @@ def patients_seen(training: Mapping[str, Any], case_ids: Iterable[str], index: I
     return sorted({patients[name] for name in case_ids} & seen)
 
 
+def refuse_seen(model: str, training: Mapping[str, Any], case_ids: Iterable[str], index: Index) -> None:
+    """Refuse to test a network on patients that it was trained or chosen on.
+
+    Args:
+        model: its name, for the message.
+        training: as for `patients_seen`.
+        case_ids: of the test.
+        index: says whose the cases are.
+
+    Raises:
+        DatasetError: it has seen some of them.
+    """
+    seen = patients_seen(training, case_ids, index)
+    if seen:
+        more = f" and {len(seen) - NAMED} more" if len(seen) > NAMED else ""
+        known = ", ".join(seen[:NAMED]) + more
+        raise DatasetError(f"{model}: was trained or chosen on {known}, tested here; give its own split and fold.")
+
+
 def require_own_split(checkpoint: Checkpoint, split: Split, fold: int | None) -> None:
     """Refuse any split or fold but that which a checkpoint was trained on.
 
@@ -47,7 +69,11 @@ def require_own_split(checkpoint: Checkpoint, split: Split, fold: int | None) ->
     """
     validation = split.part("val", fold)
     data = checkpoint.training.get("data", {})
-    if data.get("split_sha256") != split.sha256:
+    if "split_sha256" not in data:
+        raise DatasetError(
+            "the checkpoint does not say on what it was trained; one that `tumortrace train` made wanted."
+        )
+    if data["split_sha256"] != split.sha256:
         raise DatasetError("the checkpoint was trained on another split; give the split that it was trained on.")
     if (had := data.get("fold")) != fold:
         had_name, given = ("the fixed split" if each is None else f"fold {each}" for each in (had, fold))

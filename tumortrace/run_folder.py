@@ -10,6 +10,7 @@ from tumortrace_runtime.errors import InputError, OutputError, SpecError
 from tumortrace_runtime.files import read_json, write_json
 
 DESCRIPTION = "config.json"
+_MISSING = object()
 
 
 def open_folder(out: Path, description: Mapping[str, Any], *, resume: bool) -> None:
@@ -67,4 +68,4 @@ def _differences(before: Any, now: Any, place: str = "") -> Iterator[str]:
             yield place
         return
     for key in sorted({*before, *now}):
-        yield from _differences(before.get(key), now.get(key), f"{place}.{key}" if place else key)
+        yield from _differences(before.get(key, _MISSING), now.get(key, _MISSING), f"{place}.{key}" if place else key)

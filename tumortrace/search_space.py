@@ -36,7 +36,10 @@ DEFAULT_SPACE: Mapping[str, Mapping[str, Any]] = {
 from none to about what nnU-Net does (Isensee et al. 2021, supplement: 30 degrees, zoom by 1.4, noise variance 0.1). It
 has no bias field and drops no sequence: there, to twice the default or three times."""
 
-_LENGTHS = ("epochs", "steps_per_epoch", "patience")
+_FIXED = {
+    **dict.fromkeys(("epochs", "steps_per_epoch", "patience"), "a setting that leaves trials as long as each other"),
+    "seed": "no seed, the best of which would only be the luckiest",
+}
 _BOUNDS = {"low", "high", "log", "step"}
 
 
@@ -53,7 +56,7 @@ def build_space(values: Mapping[str, Any], base: TrainConfig) -> dict[str, BaseD
     """
     require(isinstance(values, Mapping) and len(values) > 0, "search space", values, "an object with settings")
     for key in values:
-        require(key not in _LENGTHS, "search space", key, "a setting that leaves trials as long as each other")
+        require(key not in _FIXED, "search space", key, _FIXED.get(key, ""))
         for other in values:
             require(not other.startswith(f"{key}."), "search space", [key, other], "each setting once")
     return {key: _build_distribution(key, given, base) for key, given in sorted(values.items())}

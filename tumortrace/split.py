@@ -64,6 +64,8 @@ class Split:
         """
         if name not in PARTS:
             raise SpecError(f"There is no part {name!r}; choose one of {', '.join(PARTS)}.")
+        if fold is not None and not self.folds:
+            raise SpecError(f"There is no fold {fold}; the split has none. Leave --fold out for the fixed split.")
         if fold is not None and not 0 <= fold < len(self.folds):
             raise SpecError(f"There is no fold {fold}; the split has folds 0 to {len(self.folds) - 1}.")
         cases: tuple[str, ...] = getattr(self.fixed if fold is None else self.folds[fold], name)

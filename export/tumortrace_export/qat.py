@@ -266,7 +266,7 @@ class _Learner:
         )
         return replace(
             checkpoint,
-            training={**checkpoint.training, "qat": qat},
+            training={**_without_calibration(checkpoint.training), "qat": qat},
             weights=store_folded(checkpoint.network(), self.network.layers),
             quantisation=quantisation,
             confidence=None,  # it was of other weights
@@ -292,6 +292,11 @@ class _Learner:
         names = set(self._task.calibration)
         cases = (case for case in self._task.run.training if case.case_id in names)
         return calibration_batches(cases, self._task.run.config.preprocessing.context)
+
+
+def _without_calibration(training: Mapping[str, Any]) -> dict[str, Any]:
+    """What training recorded, but for what was found of its weights afterwards."""
+    return {name: value for name, value in training.items() if name != "calibration"}
 
 
 def _fall(step: int, config: QatConfig) -> float:

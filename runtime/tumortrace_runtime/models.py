@@ -42,7 +42,7 @@ class ShippedModel:
     def licence(self) -> str:
         """The first line of the licence that the weights are under; empty where it is missing."""
         file = self.folder / LICENCE
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
         return next((line.strip() for line in lines if line.strip()), "")
 
 

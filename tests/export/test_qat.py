@@ -179,7 +179,7 @@ def test_what_may_not_be_fine_tuned_is_refused(
 ) -> None:
     with pytest.raises(SpecError, match="was fine-tuned for INT8 already; give the one that it was made from"):
         open_fine_tuning(tuned, QatConfig(), index, split)
-    with pytest.raises(DatasetError, match="was trained on another split"):
+    with pytest.raises(DatasetError, match="does not say on what it was trained"):
         open_fine_tuning(replace(checkpoint, training={}), QatConfig(), index, split)
     with pytest.raises(DatasetError, match="the checkpoint was trained on the fixed split; fold"):
         open_fine_tuning(checkpoint, QatConfig(), index, split, fold=0)

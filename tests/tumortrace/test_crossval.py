@@ -261,7 +261,9 @@ def test_the_command_pools_what_is_done(
     assert "fold 0: tested before" in err
     assert result["missing_folds"] == []
     assert result["pooled"] == read_json(copied / "pooled" / "summary.json")
-    assert result["folds"] == {str(fold): dice for fold, dice in enumerate(result["pooled"]["folds"])}
+    for fold, pooled in enumerate(result["pooled"]["folds"]):
+        assert result["folds"][str(fold)] == {name: pooled[name] for name in ("cases", "mean_dice", "median_dice")}
+        assert pooled["about"] == read_json(copied / f"fold-{fold}" / "test" / "summary.json")["about"]
     code, out, _ = command("-o", copied)
     assert code == 0
     assert "site: " in out

@@ -140,6 +140,7 @@ def test_a_weighted_sum() -> None:
 @pytest.mark.parametrize(
     ("weights", "told"),
     [
+        ({"boundary": 1.0}, "loss is 'boundary'; another beside it"),
         ({"focal": 1.0}, "loss is 'focal'; one of bce, dice, jaccard, tversky, boundary wanted"),
         ({}, "loss is {}; at least one wanted"),
         ({"bce": 0.0}, r"loss\.bce is 0\.0; a positive weight wanted"),

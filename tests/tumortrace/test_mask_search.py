@@ -46,7 +46,7 @@ def test_specks_are_removed_and_nothing_else_is_changed() -> None:
 
 def test_no_known_tumour_is_too_small_to_be_found() -> None:
     cases = [case(seed, specks=3) for seed in range(4)]
-    assert choose_postprocessing(cases, START, most_min_voxels=29).postprocessing.min_lesion_voxels <= 29
+    assert choose_postprocessing(cases, START, tumours=[0, 59, 400]).postprocessing.min_lesion_voxels <= 29
 
 
 def test_a_threshold_that_is_too_high_is_lowered() -> None:

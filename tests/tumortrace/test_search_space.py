@@ -56,20 +56,21 @@ def test_the_default_space_holds_the_default_configuration() -> None:
 
 
 def test_what_the_space_has_not_is_left_out_of_the_base() -> None:
-    base = build_config({"learning_rate": 1, "tumour_share": 0.6, "augmentation": {"noise": 0.15}, "seed": 3})
+    base = build_config({"learning_rate": 1, "tumour_share": 0.6, "augmentation": {"noise": 0.15}})
     values: dict[str, Any] = {
         "learning_rate": {"low": 1e-4, "high": 1e-2},
         "tumour_share": {"low": 0, "high": 1, "step": 0.2},
         "augmentation.noise": {"low": 0, "high": 0.4, "step": 0.1},
         "model": {"choices": ["unet-l"]},
-        "seed": {"low": 0, "high": 4},
+        "warmup_steps": {"low": 0, "high": 400},
     }
-    assert base_parameters(base, build_space(values, base)) == {"tumour_share": 0.6, "seed": 3}
+    assert base_parameters(base, build_space(values, base)) == {"tumour_share": 0.6, "warmup_steps": 100}
 
 
 @pytest.mark.parametrize(
     ("values", "told"),
     [
+        ({"seed": {"low": 0, "high": 4}}, "no seed, the best of which would only be the luckiest"),
         ({}, "an object with settings wanted"),
         ([], "an object with settings wanted"),
         ({"learning_rat": {"low": 1, "high": 2}}, "setting learning_rat does not exist"),

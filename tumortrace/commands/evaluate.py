@@ -16,9 +16,6 @@ from tumortrace_runtime.files import sha256_file
 if TYPE_CHECKING:
     from tumortrace.report import Predict
 
-NAMED = 5
-"""How many patients a message names at most."""
-
 
 @click.command("evaluate")
 @click.argument("model", metavar="CHECKPOINT|BUNDLE", type=BUNDLE)
@@ -53,20 +50,17 @@ def command(
     """
     from tumortrace.commands.tables import summary_text
     from tumortrace.index import load_index, open_case
-    from tumortrace.provenance import patients_seen
+    from tumortrace.provenance import refuse_seen
     from tumortrace.report import evaluate_cases, write_report
     from tumortrace.split import load_split
     from tumortrace.strata import assign_strata
-    from tumortrace_runtime.errors import DatasetError
 
     index = load_index(index_path)
     split = load_split(split_path, index)
     names = split.part(part, fold)
     with _predictor(model, engine) as (predict, about, training), progress_bar(names, "evaluating") as shown:
-        if part == "test" and (seen := patients_seen(training, names, index)):
-            more = f" and {len(seen) - NAMED} more" if len(seen) > NAMED else ""
-            known = ", ".join(seen[:NAMED]) + more
-            raise DatasetError(f"{model}: was trained or chosen on {known}, tested here; give its own split and fold.")
+        if part == "test":
+            refuse_seen(str(model), training, names, index)
         scans = (open_case(index, name) for name in shown)
         about |= {"part": part, "fold": fold, "index_sha256": index.sha256, "split_sha256": split.sha256}
         evaluated = evaluate_cases(scans, predict, tolerance)
