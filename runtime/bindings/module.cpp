@@ -15,6 +15,8 @@
 #include <string>
 #include <utility>
 
+#include "postprocess.hpp"
+#include "preprocess.hpp"
 #include "tumortrace/cpu_features.hpp"
 #include "tumortrace/pack.hpp"
 #include "tumortrace/threshold.hpp"
@@ -146,6 +148,8 @@ Raises:
 
     define_pack_batch<std::int8_t>(module);
     define_pack_batch<std::uint8_t>(module);
+    define_preprocess(module);
+    define_postprocess(module);
 
     module.def("cpu_features", &tumortrace::cpu_features,
                R"(Names, as /proc/cpuinfo spells them, of this CPU's instruction sets that matter to a network.

@@ -1,5 +1,6 @@
 """TumorTrace's native core."""
 
+from collections.abc import Sequence
 from typing import Annotated, overload
 
 import numpy
@@ -51,6 +52,219 @@ def pack_batch(planes: Annotated[NDArray[numpy.float32], dict(shape=(None, None,
         TypeError: an array has another dtype, another number of axes, is not C-contiguous, or `out` is read-only; start,
             stop, context or block is negative, or context above 65535.
     """
+
+class Preprocessor:
+    """
+    Prepares one scan after the other; its buffers grow to the largest and are used again.
+
+    Args:
+        grid_px: (rows, columns) of the network's input, 1 to 4096.
+        resize: whether slices are scaled onto the grid; else they are padded.
+        not_border: whether the foreground is what differs from the border; else what is brighter.
+        foreground_fraction: between 0 and 1; see `Preprocessing`.
+        clip_percentiles: (low, high), 0 <= low < high <= 100.
+        reference: the channel whose copies stand for a missing sequence, or None.
+        vectors: "baseline", "avx2" or "avx512"; None for the widest that this CPU has.
+
+    Raises:
+        ValueError: a value is not as said above.
+    """
+
+    def __init__(self, *, grid_px: tuple[int, int], resize: bool, not_border: bool, foreground_fraction: float, clip_percentiles: tuple[float, float], reference: int | None = None, vectors: str | None = None) -> None: ...
+
+    def open(self, voxels: NDArray[numpy.generic], replaced: list[bool]) -> tuple[str, int, int, float]:
+        """
+        Take the statistics of a scan. Its voxels are kept, not copied, and must not change until the last batch.
+
+        Args:
+            voxels: (slices, rows, columns, channels), integers of 8 to 64 bits, float32 or float64, in any memory layout.
+            replaced: for each channel, whether it is known to be replaced; empty where nothing is known.
+
+        Returns:
+            What is wrong: "" for nothing, "empty", "too-large" (2^32 voxels in a channel), "not-finite", "larger-than-grid",
+            "no-foreground" or "one-value"; the channel, where it is one's; how many voxels are not finite; and the one value.
+
+        Raises:
+            ValueError: `replaced` has another length, or `reference` is no channel.
+            TypeError: `voxels` has another dtype or another number of axes.
+        """
+
+    def statistics(self) -> list[tuple[float, float, float, float, float] | None]:
+        """
+        Background, low, high, mean and scale of each channel; None of a replaced one. Empty while no scan is open.
+        """
+
+    @overload
+    def write(self, start: int, stop: int, context: int, out: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu')]) -> None: ...
+
+    @overload
+    def write(self, start: int, stop: int, context: int, out: Annotated[NDArray[numpy.float16], dict(shape=(None, None, None, None), order='C', device='cpu')]) -> None:
+        """
+        Write slices and their neighbours to `out`, to the bit what `network_batch` gives.
+
+        Args:
+            start: first slice of the batch.
+            stop: one past its last slice.
+            context: neighbours on each side; beyond the scan's ends the end slice is repeated.
+            out: (stop - start, (2 x context + 1) x channels, grid rows, grid columns), float32 or float16, C-contiguous;
+                written.
+
+        Raises:
+            ValueError: no scan is open, the shape of `out` or another value is not as said above.
+            TypeError: `out` has another dtype, another number of axes, is not C-contiguous, or read-only.
+        """
+
+    @overload
+    def pack(self, start: int, stop: int, context: int, block: int, scale: float, zero_point: int, out: Annotated[NDArray[numpy.int8], dict(shape=(None, None, None, None), order='C', device='cpu')]) -> None: ...
+
+    @overload
+    def pack(self, start: int, stop: int, context: int, block: int, scale: float, zero_point: int, out: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None, None), order='C', device='cpu')]) -> None:
+        """
+        Write slices and their neighbours to `out` as integers, to the bit what `pack_batch` makes of the planes.
+
+        Args:
+            start, stop, context: as `write` takes them.
+            block, scale, zero_point: as `pack_batch` takes them.
+            out: (stop - start, grid rows / block, grid columns / block, (2 x context + 1) x channels x block x block), int8 or
+                uint8, C-contiguous; written.
+
+        Raises:
+            ValueError: no scan is open, the shape of `out` or another value is not as said above.
+            TypeError: `out` has another dtype, another number of axes, is not C-contiguous, or read-only.
+        """
+
+class Diameters:
+    """A lesion's longest diameter in a slice, and the longest across it."""
+
+    @property
+    def slice(self) -> int: ...
+
+    @property
+    def longest_mm(self) -> float: ...
+
+    @property
+    def perpendicular_mm(self) -> float: ...
+
+    @property
+    def ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(row, column) of the longest's ends."""
+
+    @property
+    def perpendicular_ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(row, column) of the other's ends."""
+
+class Lesion:
+    """One connected component; indices are (slice, row, column)."""
+
+    @property
+    def voxels(self) -> int: ...
+
+    @property
+    def centroid(self) -> tuple[float, float, float]:
+        """Mean index."""
+
+    @property
+    def low(self) -> tuple[int, int, int]:
+        """Least index inside."""
+
+    @property
+    def high(self) -> tuple[int, int, int]:
+        """Greatest index inside, plus one."""
+
+    @property
+    def confidence(self) -> float | None:
+        """Mean probability of its voxels, or None where none was asked for."""
+
+    @property
+    def highest_confidence(self) -> float | None:
+        """Greatest probability of its voxels, or None where none was asked for."""
+
+    @property
+    def diameters(self) -> Diameters | None:
+        """None where none were asked for."""
+
+class Postprocessor:
+    """
+    From what a network gives to labelled lesions, as `postprocess.py` and `lesions.py` define it.
+
+    One scan at a time, in buffers that are used again; threads wait for each other.
+
+    Args:
+        threshold_logit: what a foreground logit exceeds.
+        opening_px: radius of the disk that opens each slice; 0 for none.
+        closing_px: radius of the disk that closes each slice; 0 for none.
+        fill_holes: whether holes in each slice are filled.
+        min_lesion_voxels: components of fewer voxels are removed.
+        connectivity: 6, 18 or 26.
+
+    Raises:
+        ValueError: the threshold is NaN, or `connectivity` is another number.
+        TypeError: a number is negative.
+    """
+
+    def __init__(self, *, threshold_logit: float, opening_px: int = 0, closing_px: int = 0, fill_holes: bool = False, min_lesion_voxels: int = 0, connectivity: int = 26) -> None: ...
+
+    @overload
+    def segment_logits(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]: ...
+
+    @overload
+    def segment_logits(self, logits: Annotated[NDArray[numpy.float16], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+        """
+        Segment a scan whose logits of one class are given.
+
+        Args:
+            logits: (slices, rows, columns) float32 or float16, C-contiguous.
+            temperature: what logits are divided by for confidence; None for none.
+            pixel_mm: height and width of a pixel, for diameters; None for none.
+            labels: whether the lesion of every voxel is wanted.
+
+        Raises:
+            ValueError: an extent is 0 or above 65535, there are more than 2^32 voxels, a value is NaN, or a number is not
+                positive.
+            TypeError: the array has another dtype, another number of axes, or is not C-contiguous.
+
+        Returns:
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
+            largest first, of equal ones that whose first voxel comes first.
+        """
+
+    @overload
+    def segment_quantised(self, logits: Annotated[NDArray[numpy.int8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], scale: float, zero_point: int, *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]: ...
+
+    @overload
+    def segment_quantised(self, logits: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], scale: float, zero_point: int, *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+        """
+        Segment a scan whose logits are integers: (integer - zero_point) x scale in float32.
+
+        `logits` are int8 or uint8; all else is as for `segment_logits`.
+
+        Returns:
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
+            largest first, of equal ones that whose first voxel comes first.
+        """
+
+    def segment_classes(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], *, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+        """
+        Segment a scan whose logits of several classes are given.
+
+        Foreground is where another class than the first, the background, has the greatest logit; of equal ones the first class
+        counts. `logits` are (slices, classes, rows, columns) float32; all else is as for `segment_logits`.
+
+        Returns:
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
+            largest first, of equal ones that whose first voxel comes first.
+        """
+
+    def segment_mask(self, mask: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+        """
+        Clean and measure a mask that is given, (slices, rows, columns) uint8; not 0 is foreground.
+
+        All else is as for `segment_logits`.
+
+        Returns:
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
+            largest first, of equal ones that whose first voxel comes first.
+        """
 
 def cpu_features() -> list[str]:
     """

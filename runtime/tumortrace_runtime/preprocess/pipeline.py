@@ -54,7 +54,9 @@ def preprocess(scan: Scan | npt.NDArray[np.generic], spec: Preprocessing) -> Pre
 
 def _prepare(voxels: npt.NDArray[np.generic], spec: Preprocessing, known: tuple[str, ...] = ()) -> Prepared:
     """What `preprocess` gives of voxels; `known` are channels that their reader found replaced."""
-    _check(voxels, spec)
+    check_voxels(voxels, spec)
+    if voxels.dtype.kind == "f" and (unusable := _not_finite(voxels)):
+        raise ScanError(f"{unusable} voxels are NaN, infinite or beyond float32; finite values wanted.")
     placement = place((voxels.shape[1], voxels.shape[2]), spec)
     found = {*known, *replaced_channels(voxels, spec.channels)}
     replaced = tuple(name for name in spec.channels if name in found)
@@ -99,6 +101,19 @@ def replaced_channels(voxels: npt.NDArray[np.generic], channels: tuple[str, ...]
     )
 
 
+def check_voxels(voxels: npt.NDArray[np.generic], spec: Preprocessing) -> None:
+    """Whether voxels have the shape and a dtype that `preprocess` takes.
+
+    Raises:
+        ScanError: they have not.
+    """
+    wanted = f"(slices, rows, columns, {len(spec.channels)}: {', '.join(spec.channels)})"
+    if voxels.ndim != 4 or voxels.shape[-1] != len(spec.channels) or 0 in voxels.shape:
+        raise ScanError(f"voxels of shape {voxels.shape}; {wanted} wanted, none of them empty.")
+    if voxels.dtype.kind not in "iuf":
+        raise ScanError(f"voxels of dtype {voxels.dtype}; integers or floats wanted.")
+
+
 def _prepare_channel(
     slices: npt.NDArray[np.generic], name: str, placement: Placement, spec: Preprocessing
 ) -> npt.NDArray[np.float32]:
@@ -108,16 +123,6 @@ def _prepare_channel(
         raise ScanError(f"channel {name}: {problem}") from problem
     fill = normalise(np.array([statistics.background], np.float32), statistics)[0]
     return to_grid(normalise(slices, statistics), placement, float(fill))
-
-
-def _check(voxels: npt.NDArray[np.generic], spec: Preprocessing) -> None:
-    wanted = f"(slices, rows, columns, {len(spec.channels)}: {', '.join(spec.channels)})"
-    if voxels.ndim != 4 or voxels.shape[-1] != len(spec.channels) or 0 in voxels.shape:
-        raise ScanError(f"voxels of shape {voxels.shape}; {wanted} wanted, none of them empty.")
-    if voxels.dtype.kind not in "iuf":
-        raise ScanError(f"voxels of dtype {voxels.dtype}; integers or floats wanted.")
-    if voxels.dtype.kind == "f" and (unusable := _not_finite(voxels)):
-        raise ScanError(f"{unusable} voxels are NaN, infinite or beyond float32; finite values wanted.")
 
 
 def _not_finite(voxels: npt.NDArray[np.generic]) -> int:

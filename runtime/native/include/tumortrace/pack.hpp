@@ -10,6 +10,8 @@
 #include <limits>
 #include <type_traits>
 
+#include "tumortrace/batch.hpp"
+
 namespace tumortrace {
 
 /// Extent of prepared planes, the last axis contiguous.
@@ -18,13 +20,6 @@ struct PlanesShape {
     std::size_t channels;
     std::size_t rows;
     std::size_t columns;
-};
-
-/// Which slices a batch holds, and how many neighbours each is seen with.
-struct BatchRange {
-    std::size_t start;    ///< first slice
-    std::size_t stop;     ///< one past the last slice; not below `start`, not above the number of slices
-    std::size_t context;  ///< neighbours on each side; beyond the scan's ends the end slice is repeated
 };
 
 /// Real value = scale x (integer - zero_point), as in ONNX QuantizeLinear.
@@ -84,71 +79,91 @@ inline void scatter(const Cell<block>* __restrict cells, std::size_t count, std:
     }
 }
 
-template <std::size_t block, typename Integer>
-class Packer {
+/// Quantised pixels of float planes.
+template <typename Integer>
+class QuantisedPlanes {
   public:
-    Packer(const float* planes, const PlanesShape& shape, const BatchRange& range, Quantisation by, Integer* batch)
-        : planes_(planes), shape_(shape), range_(range), by_(by), batch_(reinterpret_cast<std::uint8_t*>(batch)) {}
+    QuantisedPlanes(const float* planes, const PlanesShape& shape, Quantisation by)
+        : planes_(planes), shape_(shape), by_(by) {}
 
-    /// Reads plane by plane from front to back, which the processor foresees; that pays more than to write in order.
-    void pack() noexcept {
-        const std::size_t batch = range_.stop - range_.start;
-        const std::size_t places = batch == 0 ? 0 : batch + 2 * range_.context;
-        for (std::size_t place = 0, end = 0; place < places; place = end) {
-            while (end < places && slice_at(end) == slice_at(place)) {
-                ++end;
-            }
-            for (std::size_t channel = 0; channel < shape_.channels; ++channel) {
-                pack_plane(slice_at(place), channel, place, end);
-            }
-        }
+    void begin_plane(std::size_t slice, std::size_t channel) noexcept {
+        plane_ = planes_ + (slice * shape_.channels + channel) * shape_.rows * shape_.columns;
+    }
+
+    void write(std::size_t row, std::size_t column, std::size_t count, std::uint8_t* bytes) noexcept {
+        quantise<Integer>(plane_ + row * shape_.columns + column, count, by_, bytes);
     }
 
   private:
-    /// The slice that is neighbour k of the batch's slice n, where n + k = `place`.
-    std::size_t slice_at(std::size_t place) const noexcept {
-        return std::clamp(range_.start + place, range_.context, range_.context + shape_.slices - 1) - range_.context;
+    const float* planes_;
+    PlanesShape shape_;
+    Quantisation by_;
+    const float* plane_ = nullptr;
+};
+
+/// Puts together a batch from pixels that are given row by row.
+///
+/// @tparam Source has `begin_plane(slice, channel)`, and then `write(row, column, count, bytes)` of that plane, of at
+///                most `tile_px` pixels
+template <std::size_t block, typename Source>
+class Packer {
+  public:
+    Packer(Source& source, const PlanesShape& shape, const BatchRange& range, std::uint8_t* batch)
+        : source_(source), shape_(shape), range_(range), batch_(batch) {}
+
+    /// Reads plane by plane from front to back, which the processor foresees; that pays more than to write in order.
+    void pack() {
+        for_each_slice(range_, shape_.slices, [&](std::size_t slice, Places places) {
+            for (std::size_t channel = 0; channel < shape_.channels; ++channel) {
+                source_.begin_plane(slice, channel);
+                pack_plane(channel, places);
+            }
+        });
     }
 
-    /// Quantises a plane and writes it for every place from `place` to `end` - 1.
-    void pack_plane(std::size_t slice, std::size_t channel, std::size_t place, std::size_t end) noexcept {
-        const float* plane = planes_ + (slice * shape_.channels + channel) * shape_.rows * shape_.columns;
+  private:
+    void pack_plane(std::size_t channel, Places places) {
         for (std::size_t row = 0; row < shape_.rows; row += block) {
             for (std::size_t column = 0; column < shape_.columns; column += tile_px) {
                 const std::size_t count = std::min(tile_px, shape_.columns - column);
                 for (std::size_t dy = 0; dy < block; ++dy) {
-                    const float* values = plane + (row + dy) * shape_.columns + column;
-                    quantise<Integer>(values, count, by_, quantised_.data() + dy * tile_px);
+                    source_.write(row + dy, column, count, quantised_.data() + dy * tile_px);
                 }
                 interleave<block>(quantised_.data(), count / block, cells_.data());
-                for (std::size_t each = place; each < end; ++each) {
-                    write_cells(each, channel, row / block, column / block, count / block);
-                }
+                for_each_view(range_, places, [&](std::size_t n, std::size_t neighbour) {
+                    write_cells(n, neighbour * shape_.channels + channel, row / block, column / block, count / block);
+                });
             }
         }
     }
 
-    /// Writes the cells to all slices of the batch that have a neighbour at `place`.
-    void write_cells(std::size_t place, std::size_t channel, std::size_t y, std::size_t x, std::size_t count) noexcept {
-        const std::size_t neighbours = 2 * range_.context + 1;
-        const std::size_t stride = neighbours * shape_.channels * block * block;
-        const std::size_t first = place < neighbours ? 0 : place - neighbours + 1;
-        const std::size_t last = std::min(place, range_.stop - range_.start - 1);
-        for (std::size_t n = first; n <= last; ++n) {
-            const std::size_t pixel = (n * (shape_.rows / block) + y) * (shape_.columns / block) + x;
-            const std::size_t cell = (place - n) * shape_.channels + channel;
-            scatter<block>(cells_.data(), count, stride, batch_ + pixel * stride + cell * block * block);
-        }
+    void write_cells(std::size_t n, std::size_t cell, std::size_t y, std::size_t x, std::size_t count) noexcept {
+        const std::size_t stride = range_.neighbours() * shape_.channels * block * block;
+        const std::size_t pixel = (n * (shape_.rows / block) + y) * (shape_.columns / block) + x;
+        scatter<block>(cells_.data(), count, stride, batch_ + pixel * stride + cell * block * block);
     }
 
-    const float* planes_;
+    Source& source_;
     PlanesShape shape_;
     BatchRange range_;
-    Quantisation by_;
     std::uint8_t* batch_;
     std::array<std::uint8_t, block * tile_px> quantised_;
     std::array<Cell<block>, tile_px / block> cells_;
 };
+
+/// Packs what `source` gives, with a block of 1, 2 or 4.
+template <typename Source>
+void pack_from(Source& source, const PlanesShape& shape, const BatchRange& range, std::size_t block,
+               std::uint8_t* batch) {
+    switch (block) {
+        case 1:
+            return Packer<1, Source>(source, shape, range, batch).pack();
+        case 2:
+            return Packer<2, Source>(source, shape, range, batch).pack();
+        default:
+            return Packer<4, Source>(source, shape, range, batch).pack();
+    }
+}
 
 }  // namespace detail
 
@@ -173,14 +188,8 @@ template <typename Integer>
 void pack_batch(const float* planes, const PlanesShape& shape, const BatchRange& range, std::size_t block,
                 Quantisation by, Integer* batch) noexcept {
     static_assert(std::is_same_v<Integer, std::int8_t> || std::is_same_v<Integer, std::uint8_t>);
-    switch (block) {
-        case 1:
-            return detail::Packer<1, Integer>(planes, shape, range, by, batch).pack();
-        case 2:
-            return detail::Packer<2, Integer>(planes, shape, range, by, batch).pack();
-        default:
-            return detail::Packer<4, Integer>(planes, shape, range, by, batch).pack();
-    }
+    detail::QuantisedPlanes<Integer> source(planes, shape, by);
+    detail::pack_from(source, shape, range, block, reinterpret_cast<std::uint8_t*>(batch));
 }
 
 }  // namespace tumortrace

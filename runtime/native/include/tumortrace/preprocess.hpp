@@ -1,0 +1,337 @@
+// From a scan's stored voxels to a network's batches, without an image in between.
+//
+// runtime/tumortrace_runtime/preprocess/README.md defines every step to the bit.
+
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <tuple>
+#include <type_traits>
+#include <vector>
+
+#include "tumortrace/batch.hpp"
+#include "tumortrace/dispatch.hpp"
+#include "tumortrace/grid.hpp"
+#include "tumortrace/half.hpp"
+#include "tumortrace/pack.hpp"
+#include "tumortrace/statistics.hpp"
+#include "tumortrace/voxels.hpp"
+
+namespace tumortrace {
+
+/// Everything that decides what a network sees of a scan, but for the neighbours of a slice.
+struct PreprocessingSpec {
+    Size grid;
+    Fit fit;
+    StatisticsRule rule;
+    std::optional<std::size_t> reference;  ///< the channel whose copies stand for a missing sequence
+};
+
+/// What is wrong with a scan.
+enum class Problem { none, empty, too_large, not_finite, larger_than_grid, no_foreground, one_value };
+
+/// What `Preprocessor::open` met.
+struct Opening {
+    Problem problem = Problem::none;
+    std::size_t channel = 0;     ///< with `no_foreground` and `one_value`
+    std::size_t not_finite = 0;  ///< with `not_finite`: voxels, of all channels
+    double only_value = 0;       ///< with `one_value`
+};
+
+/// A channel as it is normalised.
+struct ChannelPlan {
+    bool replaced;  ///< a copy of the reference, or known to be one; its plane is 0
+    ChannelStatistics statistics;
+    Levels levels;
+    float fill;  ///< what the grid holds around the slice
+};
+
+/// Prepares one scan after the other; buffers grow to the largest and are used again.
+///
+/// Voxels are not copied: they must stay where they are from `open` to the last batch. One thread at a time.
+class Preprocessor {
+  public:
+    explicit Preprocessor(const PreprocessingSpec& spec, Vectors vectors = widest_vectors())
+        : spec_(spec), vectors_(vectors), statistics_(vectors) {}
+
+    /// Takes the statistics of a scan's channels.
+    ///
+    /// @param known one per channel, true where it is known to be replaced; empty where nothing is known
+    /// @return what is wrong; unless that is nothing, there is no scan to write batches of
+    Opening open(const Voxels& voxels, const std::vector<bool>& known = {}) {
+        channels_.clear();
+        tables_key_.reset();
+        voxels_ = voxels;
+        if (std::find(voxels.shape.begin(), voxels.shape.end(), 0U) != voxels.shape.end()) return {Problem::empty};
+        if (!countable(voxels)) return {Problem::too_large};
+        const std::vector<Extremes>& extremes = find_extremes();
+        std::size_t not_finite = 0;
+        for (const Extremes& each : extremes) not_finite += each.not_finite;
+        if (not_finite != 0) return {Problem::not_finite, 0, not_finite};
+        const auto placement = place({voxels.rows(), voxels.columns()}, spec_.grid, spec_.fit);
+        if (!placement) return {Problem::larger_than_grid};
+        placement_ = *placement;
+        set_taps();
+        const Opening opening = plan_channels(known, extremes);
+        if (opening.problem != Problem::none) channels_.clear();
+        return opening;
+    }
+
+    /// Of the scan that was opened; empty where none is.
+    const std::vector<ChannelPlan>& channels() const noexcept { return channels_; }
+    const Placement& placement() const noexcept { return placement_; }
+    std::size_t slices() const noexcept { return voxels_.slices(); }
+
+    /// Writes slices and their neighbours: (range.size(), neighbours x channels, grid rows, grid columns).
+    void write_floats(const BatchRange& range, float* batch) {
+        write_rows<float>(range, batch,
+                          [&](std::size_t row, float* out) { write_values(row, 0, spec_.grid.columns, out); });
+    }
+
+    /// The same as float16, ties to even.
+    void write_halves(const BatchRange& range, std::uint16_t* batch) {
+        row_.resize(std::max(row_.size(), spec_.grid.columns));
+        write_rows<std::uint16_t>(range, batch, [&](std::size_t row, std::uint16_t* out) {
+            write_values(row, 0, spec_.grid.columns, row_.data());
+            to_halves(vectors_, row_.data(), spec_.grid.columns, out);
+        });
+    }
+
+    /// Writes slices and their neighbours as `pack_batch` does.
+    ///
+    /// @param block 1, 2 or 4; divides the grid's rows and columns
+    template <typename Integer>
+    void pack(const BatchRange& range, std::size_t block, Quantisation by, Integer* batch) {
+        set_tables<Integer>(by);
+        Integers<Integer> source{*this, by, {}, {}};
+        const PlanesShape shape{voxels_.slices(), channels_.size(), spec_.grid.rows, spec_.grid.columns};
+        detail::pack_from(source, shape, range, block, reinterpret_cast<std::uint8_t*>(batch));
+    }
+
+  private:
+    /// The part of a row on the grid that the slice covers.
+    struct Covered {
+        std::size_t before;  ///< pixels on its left
+        std::size_t column;  ///< of the slice, scaled
+        std::size_t count;
+    };
+
+    static bool countable(const Voxels& voxels) noexcept {
+        std::size_t left = std::numeric_limits<std::uint32_t>::max();
+        for (std::size_t axis = 0; axis < 3; ++axis) left /= voxels.shape[axis];
+        return left > 0;
+    }
+
+    const std::vector<Extremes>& find_extremes() {
+        extremes_.assign(voxels_.channels(), {});
+        if (!counts_whole_type(voxels_.type)) {
+            for (std::size_t channel = 0; channel < voxels_.channels(); ++channel) {
+                extremes_[channel] = channel_extremes(voxels_, channel, vectors_);
+            }
+        }
+        return extremes_;
+    }
+
+    Opening plan_channels(const std::vector<bool>& known, const std::vector<Extremes>& extremes) {
+        for (std::size_t channel = 0; channel < voxels_.channels(); ++channel) {
+            if ((channel < known.size() && known[channel]) || copies_reference(channel)) {
+                channels_.push_back({true, {}, {}, 0});
+                continue;
+            }
+            const ChannelFindings found = statistics_(voxels_, channel, extremes[channel], spec_.rule);
+            if (found.refusal == Refusal::no_foreground) return {Problem::no_foreground, channel};
+            if (found.refusal == Refusal::one_value) return {Problem::one_value, channel, 0, found.only_value};
+            const float fill = normalised(found.statistics.background, found.statistics);
+            channels_.push_back({false, found.statistics, found.levels, fill});
+        }
+        return {};
+    }
+
+    bool copies_reference(std::size_t channel) const {
+        if (!spec_.reference || *spec_.reference == channel) return false;
+        const Reader& read = reader(voxels_.type);
+        for (std::size_t slice = 0; slice < voxels_.slices(); ++slice) {
+            for (std::size_t row = 0; row < voxels_.rows(); ++row) {
+                if (!read.same(stored(channel, slice, row, 0, voxels_.columns()),
+                               stored(*spec_.reference, slice, row, 0, voxels_.columns()))) {
+                    return false;
+                }
+            }
+        }
+        return true;
+    }
+
+    Row stored(std::size_t channel, std::size_t slice, std::size_t row, std::size_t column,
+               std::size_t count) const noexcept {
+        return row_of(voxels_, channel, slice, row, column, count);
+    }
+
+    void set_taps() {
+        if (!(placement_.scan == placement_.scaled)) {
+            column_taps_.set(placement_.scan.columns, placement_.scaled.columns);
+            row_taps_.set(placement_.scan.rows, placement_.scaled.rows);
+            row_.resize(std::max(row_.size(), placement_.scan.columns));
+            narrowed_.resize(std::max(narrowed_.size(), placement_.scan.rows * placement_.scaled.columns));
+        }
+    }
+
+    /// Takes up a plane; where it is resampled, its rows are, first.
+    void begin_plane(std::size_t slice, std::size_t channel) {
+        slice_ = slice;
+        channel_ = channel;
+        const bool resampled = !(placement_.scan == placement_.scaled);
+        if (!resampled || channels_[channel].replaced) return;
+        const auto [rows, columns] = placement_.scan;
+        for (std::size_t row = 0; row < rows; ++row) {
+            float* out = narrowed_.data() + row * placement_.scaled.columns;
+            const bool same = columns == placement_.scaled.columns;
+            normalise(stored(channel, slice, row, 0, columns), same ? out : row_.data());
+            if (!same) vectorised(vectors_, [&] { resample_line(row_.data(), column_taps_, out); });
+        }
+    }
+
+    /// Voxels as float32, clipped and standardised.
+    void normalise(Row row, float* values) const {
+        reader(voxels_.type).write_values(vectors_, row, values);
+        const ChannelStatistics by = channels_[channel_].statistics;
+        vectorised(vectors_, [&] { standardise(values, row.count, by); });
+    }
+
+    Covered covered(std::size_t row, std::size_t column, std::size_t count) const noexcept {
+        const auto [top, left] = placement_.offset;
+        const std::size_t begin = std::max(column, left),
+                          end = std::min(column + count, left + placement_.scaled.columns);
+        if (channels_[channel_].replaced || row < top || row >= top + placement_.scaled.rows || begin >= end) {
+            return {count, 0, 0};
+        }
+        return {begin - column, begin - left, end - begin};
+    }
+
+    /// Writes a part of a row of the plane that was begun.
+    void write_values(std::size_t row, std::size_t column, std::size_t count, float* out) const {
+        const Covered inside = covered(row, column, count);
+        const float fill = channels_[channel_].fill;
+        std::fill_n(out, inside.before, fill);
+        std::fill(out + inside.before + inside.count, out + count, fill);
+        if (inside.count != 0) write_slice(row - placement_.offset.rows, inside, out + inside.before);
+    }
+
+    void write_slice(std::size_t row, Covered inside, float* out) const {
+        if (placement_.scan == placement_.scaled) {
+            return normalise(stored(channel_, slice_, row, inside.column, inside.count), out);
+        }
+        const std::size_t columns = placement_.scaled.columns;
+        if (placement_.scan.rows == placement_.scaled.rows) {
+            std::copy_n(narrowed_.data() + row * columns + inside.column, inside.count, out);
+            return;
+        }
+        vectorised(vectors_,
+                   [&] { resample_row(narrowed_.data() + inside.column, inside.count, columns, row_taps_, row, out); });
+    }
+
+    /// Writes every plane of a batch, first where it is seen first, and copies it to where it is seen besides.
+    template <typename Value, typename Write>
+    void write_rows(const BatchRange& range, Value* batch, const Write& write) {
+        const std::size_t columns = spec_.grid.columns, plane = spec_.grid.rows * columns;
+        for_each_slice(range, voxels_.slices(), [&](std::size_t slice, Places places) {
+            for (std::size_t channel = 0; channel < channels_.size(); ++channel) {
+                begin_plane(slice, channel);
+                for (std::size_t row = 0; row < spec_.grid.rows; ++row) {
+                    const Value* written = nullptr;
+                    for_each_view(range, places, [&](std::size_t n, std::size_t neighbour) {
+                        const std::size_t seen = (n * range.neighbours() + neighbour) * channels_.size() + channel;
+                        Value* out = batch + seen * plane + row * columns;
+                        if (written == nullptr) {
+                            write(row, out);
+                            written = out;
+                        } else {
+                            std::copy_n(written, columns, out);
+                        }
+                    });
+                }
+            }
+        });
+    }
+
+    /// What a channel's values become as integers, for as long as scan and quantisation stay the same.
+    struct Table {
+        std::uint8_t fill = 0;
+        std::vector<std::uint8_t> bytes;  ///< of every level; empty where pixels are no voxels, or levels not exact
+    };
+
+    using TableKey = std::tuple<float, int, bool>;
+
+    template <typename Integer>
+    void set_tables(Quantisation by) {
+        const TableKey key{by.scale, by.zero_point, std::is_signed_v<Integer>};
+        if (tables_key_ == key) return;
+        tables_.resize(channels_.size());
+        for (std::size_t channel = 0; channel < channels_.size(); ++channel) {
+            const ChannelPlan& plan = channels_[channel];
+            Table& table = tables_[channel];
+            detail::quantise<Integer>(&plan.fill, 1, by, &table.fill);
+            const bool exact = !plan.replaced && plan.levels.exact && placement_.scan == placement_.scaled;
+            table.bytes.resize(exact ? plan.levels.count : 0);
+            if (!exact) continue;
+            ramp_.resize(std::max<std::size_t>(ramp_.size(), plan.levels.count));
+            reader(voxels_.type).write_ramp(plan.levels.least, plan.levels.count, ramp_.data());
+            vectorised(vectors_, [&] {
+                standardise(ramp_.data(), plan.levels.count, plan.statistics);
+                detail::quantise<Integer>(ramp_.data(), plan.levels.count, by, table.bytes.data());
+            });
+        }
+        tables_key_ = key;
+    }
+
+    /// A plane's pixels as the bytes of integers, for `Packer`.
+    template <typename Integer>
+    struct Integers {
+        Preprocessor& of;
+        Quantisation by;
+        std::array<std::uint16_t, detail::tile_px> levels;
+        std::array<float, detail::tile_px> values;
+
+        void begin_plane(std::size_t slice, std::size_t channel) { of.begin_plane(slice, channel); }
+
+        void write(std::size_t row, std::size_t column, std::size_t count, std::uint8_t* bytes) {
+            const Table& table = of.tables_[of.channel_];
+            const Covered inside = of.covered(row, column, count);
+            std::uint8_t* covered = bytes + inside.before;
+            std::fill(bytes, covered, table.fill);
+            std::fill(covered + inside.count, bytes + count, table.fill);
+            if (inside.count == 0) return;
+            row -= of.placement_.offset.rows;
+            if (table.bytes.empty()) {
+                of.write_slice(row, inside, values.data());
+                vectorised(of.vectors_, [&] { detail::quantise<Integer>(values.data(), inside.count, by, covered); });
+            } else {
+                const Row voxels = of.stored(of.channel_, of.slice_, row, inside.column, inside.count);
+                const std::int64_t least = of.channels_[of.channel_].levels.least;
+                reader(of.voxels_.type).write_levels(of.vectors_, voxels, least, levels.data());
+                look_up(levels.data(), inside.count, table.bytes.data(), covered);
+            }
+        }
+    };
+
+    PreprocessingSpec spec_;
+    Vectors vectors_;
+    StatisticsPass statistics_;
+    Voxels voxels_{};
+    Placement placement_{};
+    std::vector<Extremes> extremes_;
+    std::vector<ChannelPlan> channels_;
+    Taps column_taps_, row_taps_;
+    std::size_t slice_ = 0, channel_ = 0;
+    std::vector<float> row_;
+    std::vector<float> narrowed_;
+    std::optional<TableKey> tables_key_;
+    std::vector<Table> tables_;
+    std::vector<float> ramp_;
+};
+
+}  // namespace tumortrace
