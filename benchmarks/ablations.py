@@ -19,7 +19,7 @@ import click
 import numpy as np
 
 from tumortrace.checkpoint import load_checkpoint
-from tumortrace.commands.options import progress_bar
+from tumortrace.commands.options import data_options, progress_bar, training_fold_option
 from tumortrace.compare import signed_rank_p
 from tumortrace.config import TrainConfig, build_config
 from tumortrace.index import load_index
@@ -39,9 +39,8 @@ Scores = Mapping[str, float]
 
 
 @click.command("ablations", epilog="Research software, not a medical device.")
-@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
-@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split made of the index.")
-@click.option("--fold", type=int, help="Train on this fold (from 0) instead of the fixed split.")
+@data_options
+@training_fold_option
 @click.option(
     "--variants",
     "variants_path",

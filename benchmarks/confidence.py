@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scipy.stats import mannwhitneyu
 
 from tumortrace.calibrate import head_voxels
-from tumortrace.commands.options import engine_options, progress_bar
+from tumortrace.commands.options import data_options, engine_options, progress_bar
 from tumortrace.dataset import TrainingCase, prepare_case
 from tumortrace.index import load_index, open_case
 from tumortrace.perturb import Planes, ways_to_spoil
@@ -68,8 +68,7 @@ class Model:
 
 @click.command()
 @click.argument("model", metavar="CHECKPOINT|BUNDLE", type=click.Path(path_type=Path))
-@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
-@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split made of the index.")
+@data_options
 @click.option("--part", type=click.Choice(["val", "test"]), default="val", show_default=True)
 @click.option("--fold", type=int, help="The part of this fold (from 0) instead of the fixed split's.")
 @click.option("--phantoms", type=click.IntRange(min=0), default=16, show_default=True, help="How many to look at.")

@@ -202,3 +202,24 @@ def _find_bright(network: Any, channel: int) -> dict[str, Any]:
             convolution.weight.data[pixel, first + pixel, 1, 1] = gain
     torch.nn.init.constant_(network.head.bias, -8 * 1.2)
     return dict(network.state_dict())
+
+
+@pytest.fixture(scope="session")
+def write_tensorrt_recipe() -> Callable[..., None]:
+    """Write `recipe.json` beside the ONNX files in a `tensorrt` folder: its image's shape, and file by precision."""
+    from tumortrace_runtime.files import sha256_file, write_json
+
+    def write(folder: Path, shape: tuple[int, int, int], files: dict[str, str]) -> None:
+        engines = {name: {"onnx": file, "sha256": sha256_file(folder / file)} for name, file in files.items()}
+        recipe = {
+            "format": "tumortrace-tensorrt-recipe",
+            "version": 1,
+            "input": "input",
+            "shape": shape,
+            "batch": {"min": 1, "opt": 4, "max": 4},
+            "workspace_bytes": 1 << 28,
+            "engines": engines,
+        }
+        write_json(folder / "recipe.json", recipe)
+
+    return write

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from tumortrace_runtime.settings import require
+from tumortrace_runtime.settings import require, require_between
 
 
 @dataclass(frozen=True)
@@ -45,13 +45,12 @@ class Augmentation:
     drop_sequence: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("flip", "drop_sequence"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+        require_between(self, 0, 1, "flip", "drop_sequence")
+        require_between(self, 0, math.inf, "patch_px")
+        require_between(self, 0, 180, "rotation_degrees")
         for name in ("scaling", "noise", "intensity", "gamma", "bias_field"):
             require(0 <= getattr(self, name) < 2, name, getattr(self, name), "0 to 2")
         require(0 <= self.resolution < 1, "resolution", self.resolution, "0 to 1")
-        require(self.patch_px >= 0, "patch_px", self.patch_px, "0 or more")
-        require(0 <= self.rotation_degrees <= 180, "rotation_degrees", self.rotation_degrees, "0 to 180")
 
 
 def augment(

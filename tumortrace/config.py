@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
@@ -11,7 +12,7 @@ from tumortrace.augment import Augmentation
 from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.postprocess import Postprocessing
 from tumortrace_runtime.preprocess import Preprocessing
-from tumortrace_runtime.settings import from_dict, require, to_dict
+from tumortrace_runtime.settings import from_dict, require, require_between, to_dict
 
 T = TypeVar("T")
 
@@ -63,13 +64,12 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "steps_per_epoch", "batch_size"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("warmup_steps", "patience", "seed", "weight_decay", "deep_supervision", "distillation"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require_between(self, 1, math.inf, "epochs", "steps_per_epoch", "batch_size")
+        weights = ("weight_decay", "deep_supervision", "distillation")
+        require_between(self, 0, math.inf, "warmup_steps", "patience", "seed", *weights)
+        require_between(self, 0, 1, "tumour_share")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a positive number")
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to 1")
-        require(0 <= self.tumour_share <= 1, "tumour_share", self.tumour_share, "0 to 1")
 
 
 def build_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> TrainConfig:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from tumortrace.commands.options import own_data_options
 from tumortrace_runtime.command import run
 from tumortrace_runtime.errors import OutputError
 from tumortrace_runtime.version import __version__
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 @click.option("--fp16", is_flag=True, help="Short for --precision fp32,fp16.")
 @click.option("--int8", is_flag=True, help="Short for --precision fp32,fp16,int8.")
 @click.option("--format", "formats", help="Of onnx,openvino,tensorrt.  [default: all that this machine can make]")
-@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
-@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split of the training.")
-@click.option("--fold", type=int, help="The fold that the checkpoint was trained on, if it was one.")
+@own_data_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Bundle to write: NAME.bundle.")
 @click.option("--calibration", default="auto", show_default=True, help="minmax, percentile, mse, or auto to try all.")
 @click.option("--max-drop", type=float, default=0.001, show_default=True, help="Mean Dice that may be lost at most.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tumortrace_export.assess import Accuracy
-from tumortrace_runtime.settings import require
+from tumortrace_runtime.settings import require_between
 
 FP32_LOGIT_TOLERANCE = 1e-2
 
@@ -23,8 +23,7 @@ class Gate:
     max_case_drop: float = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("max_drop", "max_case_drop"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+        require_between(self, 0, 1, "max_drop", "max_case_drop")
 
     def fault(self, name: str, accuracy: Accuracy) -> str:
         """What an artefact called `name` lost too much of, or "" where the gate holds."""

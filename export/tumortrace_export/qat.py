@@ -48,7 +48,7 @@ from tumortrace_export.ranges import METHODS, Batch, amax, collect
 from tumortrace_export.value_names import to_lasting
 from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.files import sha256_bytes
-from tumortrace_runtime.settings import require, to_dict
+from tumortrace_runtime.settings import require, require_between, to_dict
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,10 @@ class QatConfig:
 
     def __post_init__(self) -> None:
         require(self.calibration in METHODS, "calibration", self.calibration, f"one of {', '.join(METHODS)}")
-        for name in ("epochs", "steps_per_epoch", "batch_size"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("distillation", "scale_rate", "seed"):
-            require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        require_between(self, 1, math.inf, "epochs", "steps_per_epoch", "batch_size")
+        require_between(self, 0, math.inf, "distillation", "scale_rate", "seed")
+        require_between(self, 0, 1, "tumour_share")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a positive number")
-        require(0 <= self.tumour_share <= 1, "tumour_share", self.tumour_share, "0 to 1")
         patch_px = self.augmentation.patch_px
         require(patch_px == 0, "augmentation.patch_px", patch_px, "0: the exported graph is of one size")
 

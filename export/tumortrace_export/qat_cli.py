@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from tumortrace.commands.options import progress_bar
+from tumortrace.commands.options import own_data_options, progress_bar
 from tumortrace_runtime.command import run
 from tumortrace_runtime.version import __version__
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog="Research software, not a medical device.")
 @click.argument("checkpoint_path", metavar="CHECKPOINT", type=click.Path(path_type=Path))
-@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
-@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split of the training.")
-@click.option("--fold", type=int, help="The fold that the checkpoint was trained on, if it was one.")
+@own_data_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--epochs", type=int, help="Short for --set epochs=N.")
 @click.option("--learning-rate", type=float, help="Short for --set learning_rate=RATE.")

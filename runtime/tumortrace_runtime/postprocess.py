@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from tumortrace_runtime import _native
 from tumortrace_runtime.errors import InputError
-from tumortrace_runtime.settings import require
+from tumortrace_runtime.settings import require, require_between
 
 Mask = npt.NDArray[np.uint8]
 
@@ -55,8 +55,7 @@ class Postprocessing:
 
     def __post_init__(self) -> None:
         require(0.0 < self.threshold < 1.0, "Postprocessing.threshold", self.threshold, "a probability inside (0, 1)")
-        for name in ("opening_px", "closing_px", "min_lesion_voxels"):
-            require(getattr(self, name) >= 0, f"Postprocessing.{name}", getattr(self, name), "at least 0")
+        require_between(self, 0, math.inf, "opening_px", "closing_px", "min_lesion_voxels")
         known = self.connectivity in get_args(Connectivity)
         require(known, "Postprocessing.connectivity", self.connectivity, "6, 18 or 26")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 import types
 import typing
@@ -45,6 +46,18 @@ def require(condition: bool, setting: str, value: object, wanted: str) -> None:
     """
     if not condition:
         raise SpecError(f"{setting} is {value!r}; {wanted} wanted.")
+
+
+def require_between(settings: object, low: float, high: float, *names: str) -> None:
+    """Refuse settings of these names that are not numbers from `low` to `high`, both allowed; infinity is no limit.
+
+    Raises:
+        SpecError: one is outside.
+    """
+    wanted = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+    for name in names:
+        value = getattr(settings, name)
+        require(low <= value <= high, name, value, wanted)
 
 
 def _required(field: dataclasses.Field[Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tumortrace.commands.options import BUNDLE, key_option
+from tumortrace.commands.options import BUNDLE, data_options, key_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +25,7 @@ def command() -> None:
 
 @command.command("run")
 @click.argument("bundle", type=BUNDLE)
-@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
-@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split made of the index.")
+@data_options
 @click.option("--part", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds over all cases.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; else the engine's choice.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import progress_bar
+from tumortrace.commands.options import own_data_options, progress_bar
 
 if TYPE_CHECKING:
     from tumortrace.checkpoint import Checkpoint
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("calibrate")
 @click.argument("checkpoint_path", metavar="CHECKPOINT", type=click.Path(path_type=Path))
-@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
-@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split of the training.")
-@click.option("--fold", type=int, help="The fold that the checkpoint was trained on, if it was one.")
+@own_data_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Checkpoint to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was chosen as JSON.")
 def command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import progress_bar
+from tumortrace.commands.options import data_options, progress_bar
 from tumortrace_runtime.files import read_json
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 
 
 @click.command("crossval")
-@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
-@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split made of the index.")
+@data_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the cross-validation.")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration as JSON.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as epochs=20.")

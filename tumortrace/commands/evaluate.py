@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import BUNDLE, engine_options, key_option, progress_bar
+from tumortrace.commands.options import BUNDLE, data_options, engine_options, key_option, progress_bar
 from tumortrace_runtime.files import sha256_file
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 @click.command("evaluate")
 @click.argument("model", metavar="CHECKPOINT|BUNDLE", type=BUNDLE)
-@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
-@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split made of the index.")
+@data_options
 @click.option("--part", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
 @click.option("--fold", type=int, help="The part of this fold (from 0) instead of the fixed split's.")
 @click.option("--tolerance", type=float, default=2.0, show_default=True, help="Of surface Dice, in mm or else px.")

@@ -1,4 +1,4 @@
-"""What several commands share: the options that choose an engine, and the progress bar."""
+"""What several commands share: the options that choose data, an engine or hardware, and the progress bar."""
 
 from __future__ import annotations
 
@@ -23,21 +23,45 @@ class _BundlePath(click.Path):
         return find_bundle(cast(Path, super().convert(value, param, ctx)))
 
 
+_PATH = click.Path(path_type=Path)
+
 BUNDLE = _BundlePath(path_type=Path)
 """The type of a command's argument that is a bundle, by path or by name."""
 
 
+def data_options(command: F) -> F:
+    """Add --data and --split, named `index_path` and `split_path`."""
+    return _with(
+        command,
+        click.option("--data", "index_path", type=_PATH, required=True, help="Index of the cases."),
+        click.option("--split", "split_path", type=_PATH, required=True, help="Split made of the index."),
+    )
+
+
+def own_data_options(command: F) -> F:
+    """Add --data, --split and --fold, which must be what CHECKPOINT was trained on."""
+    return _with(
+        command,
+        click.option("--data", "index_path", type=_PATH, required=True, help="Index of the cases."),
+        click.option("--split", "split_path", type=_PATH, required=True, help="Split of the training."),
+        click.option("--fold", type=int, help="The fold that the checkpoint was trained on, if it was one."),
+    )
+
+
+def training_fold_option(command: F) -> F:
+    """Add --fold, which part of the split to train on."""
+    return click.option("--fold", type=int, help="Train on this fold (from 0) instead of the fixed split.")(command)
+
+
 def engine_options(command: F) -> F:
     """Add --backend, --device, --precision and --threads, named as `Segmenter` takes them."""
-    options = [
+    return _with(
+        command,
         click.option("--backend", default="openvino", show_default=True, help="openvino, onnxruntime or tensorrt."),
         click.option("--device", help="By the engine's own name, such as GPU or CUDAExecutionProvider; else its CPU."),
         click.option("--precision", help="fp32, fp16, bf16 or int8.  [default: what BUNDLE prefers]"),
         click.option("--threads", type=click.IntRange(min=1), help="CPU threads; else the engine's choice."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    )
 
 
 def key_option(command: F) -> F:
@@ -48,13 +72,11 @@ def key_option(command: F) -> F:
 
 def hardware_options(command: F) -> F:
     """Add --accelerator and --devices, named as `tumortrace.hardware.open_fabric` takes them."""
-    options = [
+    return _with(
+        command,
         click.option("--accelerator", default="auto", show_default=True, help="cpu, cuda or mps; auto takes a GPU."),
         click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="Share each batch."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    )
 
 
 def progress_bar(items: Sequence[T], label: str) -> AbstractContextManager[Iterable[T]]:
@@ -65,3 +87,10 @@ def progress_bar(items: Sequence[T], label: str) -> AbstractContextManager[Itera
 def no_bar(items: Sequence[T], label: str) -> AbstractContextManager[Iterable[T]]:
     """An iteration that another process shows."""
     return nullcontext(items)
+
+
+def _with(command: F, *options: Callable[[F], F]) -> F:
+    """The command with options that `--help` lists in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command

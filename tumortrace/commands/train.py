@@ -8,17 +8,16 @@ from typing import Any
 
 import click
 
-from tumortrace.commands.options import hardware_options, no_bar, progress_bar
+from tumortrace.commands.options import data_options, hardware_options, no_bar, progress_bar, training_fold_option
 from tumortrace_runtime.files import read_json
 
 TEACHER = "Checkpoint to learn from too, with --set distillation=WEIGHT; several are averaged."
 
 
 @click.command("train")
-@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
-@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split made of the index.")
+@data_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
-@click.option("--fold", type=int, help="Train on this fold (from 0) instead of the fixed split.")
+@training_fold_option
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration as JSON.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as epochs=20.")
 @click.option("--teacher", "teachers", multiple=True, type=click.Path(path_type=Path), help=TEACHER)

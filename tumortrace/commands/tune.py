@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import progress_bar
+from tumortrace.commands.options import data_options, progress_bar, training_fold_option
 from tumortrace_runtime.files import read_json
 
 if TYPE_CHECKING:
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 
 
 @click.command("tune")
-@click.option("--data", "index_path", type=click.Path(path_type=Path), required=True, help="Index of the cases.")
-@click.option("--split", "split_path", type=click.Path(path_type=Path), required=True, help="Split made of the index.")
+@data_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the study.")
 @click.option(
     "--trials", type=click.IntRange(min=1), required=True, help="Trials of the whole study, earlier ones too."
 )
-@click.option("--fold", type=int, help="Train on this fold (from 0) instead of the fixed split.")
+@training_fold_option
 @click.option("--space", "space_path", type=click.Path(path_type=Path), help="Search space as JSON; else the default.")
 @click.option("--config", "config_path", type=click.Path(path_type=Path), help="What does not vary, as JSON.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as epochs=20.")

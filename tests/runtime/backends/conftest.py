@@ -51,25 +51,13 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Execute:
 
 
 @pytest.fixture(scope="session")
-def tensorrt_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tensorrt_folder(tmp_path_factory: pytest.TempPathFactory, write_tensorrt_recipe: Callable[..., None]) -> Path:
     """A folder as a bundle's `tensorrt`: two networks of float32 ends and FP16 between, and their recipe."""
-    from tumortrace_runtime.files import sha256_file, write_json
-
     folder = tmp_path_factory.mktemp("tensorrt")
-    engines = {}
-    for precision, file, seed in (("fp16", "model.fp16.onnx", 1), ("int8", "model.int8-fp16.onnx", 2)):
+    files = {"fp16": "model.fp16.onnx", "int8": "model.int8-fp16.onnx"}
+    for seed, file in enumerate(files.values(), start=1):
         onnx.save(_network(seed), folder / file)
-        engines[precision] = {"onnx": file, "sha256": sha256_file(folder / file)}
-    recipe = {
-        "format": "tumortrace-tensorrt-recipe",
-        "version": 1,
-        "input": "input",
-        "shape": [4, 32, 32],
-        "batch": {"min": 1, "opt": 4, "max": 4},
-        "workspace_bytes": 1 << 28,
-        "engines": engines,
-    }
-    write_json(folder / "recipe.json", recipe)
+    write_tensorrt_recipe(folder, (4, 32, 32), files)
     return folder
 
 

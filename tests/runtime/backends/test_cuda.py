@@ -15,7 +15,6 @@ from tumortrace_runtime.backends.cuda import find_device, find_devices
 from tumortrace_runtime.errors import BackendError
 
 Execute = Callable[..., subprocess.CompletedProcess[str]]
-EACH_LIBRARY = pytest.mark.parametrize("library", [{"PYCUDA": "1"}, {}], ids=["PyCUDA", "cuda-python"])
 
 _PROLOGUE = """
 import ctypes, json
@@ -24,6 +23,15 @@ from tumortrace_runtime.backends.cuda_memory import open_gpu
 from tumortrace_runtime.errors import BackendError
 left = ctypes.CDLL("libcuda.so.1").standin_left
 """
+
+
+@pytest.fixture(params=["PyCUDA", "cuda-python"])
+def library(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Each library that device memory may go through, as the variables that choose it."""
+    if request.param == "PyCUDA":
+        return {"PYCUDA": "1"}
+    pytest.importorskip("cuda.bindings.driver", reason="not run: no cuda-python")
+    return {}
 
 
 @pytest.fixture
@@ -64,12 +72,9 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(standin: Exec
     assert done.stderr.endswith("BackendError: tensorrt: no device '1' here; there are: 0.\n")
 
 
-@EACH_LIBRARY
 def test_bytes_go_to_the_device_and_back_and_all_memory_is_given_back(
     library: dict[str, str], outcome: Callable[..., object]
 ) -> None:
-    if not library:
-        pytest.importorskip("cuda.bindings.driver", reason="not run: no cuda-python")
     statements = """
 device = find_device("0")
 gpu = open_gpu(device)
@@ -90,10 +95,7 @@ print(json.dumps([came, type(gpu).__name__, left()]))
     assert outcome(statements, **library) == [[0, 1, 2, 3, 9, 9, 9, 9], name, kept]
 
 
-@EACH_LIBRARY
 def test_memory_that_both_sides_share_is_one(library: dict[str, str], outcome: Callable[..., object]) -> None:
-    if not library:
-        pytest.importorskip("cuda.bindings.driver", reason="not run: no cuda-python")
     statements = """
 device = find_device("0")
 gpu = open_gpu(device)
@@ -107,10 +109,7 @@ print(json.dumps([device.integrated, buffer.shared, seen]))
     assert outcome(statements, STANDIN_INTEGRATED="1", **library) == [True, True, [0, 1, 2, 3, 4, 5, 6, 7]]
 
 
-@EACH_LIBRARY
 def test_memory_that_is_short_is_a_typed_error(library: dict[str, str], standin: Execute) -> None:
-    if not library:
-        pytest.importorskip("cuda.bindings.driver", reason="not run: no cuda-python")
     statements = "gpu = open_gpu(find_device('0'))\nwith gpu.current(): gpu.allocate(1 << 30, shared=False)"
     done = standin(_PROLOGUE + statements, **library)
     assert re.search(r"BackendError: tensorrt: CUDA failed \(cuMemAlloc.*\)\.\n$", done.stderr)

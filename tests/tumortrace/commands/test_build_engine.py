@@ -23,29 +23,18 @@ _NO_DRIVER = "Error: tensorrt: no NVIDIA driver here (no libcuda.so.1); it runs 
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(
+    tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory, write_tensorrt_recipe: Callable[..., None]
+) -> Path:
     """The tiny bundle with a `tensorrt` folder: its ONNX files under the names of the recipe."""
     path = tmp_path_factory.mktemp("built") / "tiny.bundle"
     shutil.copytree(tiny_bundle, path)
     shutil.rmtree(path / "tensorrt", ignore_errors=True)
     (path / "tensorrt").mkdir()
-    engines = {}
-    for precision, source, file in (
-        ("fp16", "model.onnx", "model.fp16.onnx"),
-        ("int8", "model.int8.onnx", "model.int8-fp16.onnx"),
-    ):
-        shutil.copy(path / source, path / "tensorrt" / file)
-        engines[precision] = {"onnx": file, "sha256": sha256_file(path / source)}
-    recipe = {
-        "format": "tumortrace-tensorrt-recipe",
-        "version": 1,
-        "input": "input",
-        "shape": [9, 64, 64],
-        "batch": {"min": 1, "opt": 4, "max": 4},
-        "workspace_bytes": 1 << 28,
-        "engines": engines,
-    }
-    write_json(path / "tensorrt" / "recipe.json", recipe)
+    shutil.copy(path / "model.onnx", path / "tensorrt" / "model.fp16.onnx")
+    shutil.copy(path / "model.int8.onnx", path / "tensorrt" / "model.int8-fp16.onnx")
+    files = {"fp16": "model.fp16.onnx", "int8": "model.int8-fp16.onnx"}
+    write_tensorrt_recipe(path / "tensorrt", (9, 64, 64), files)
     manifest = json.loads((path / MANIFEST).read_bytes())
     kept = {name: entry for name, entry in manifest["files"].items() if not name.startswith("tensorrt/")}
     added = {f"tensorrt/{file.name}": {"sha256": sha256_file(file)} for file in (path / "tensorrt").iterdir()}
