@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from tumortrace.checkpoint import CONFIG, Checkpoint, load_checkpoint
 from tumortrace.index import Index
-from tumortrace.model import channels_last
 from tumortrace.provenance import patients_seen
 from tumortrace.split import Split
 from tumortrace_runtime.errors import SpecError
@@ -26,24 +23,6 @@ class Teacher:
 
     checkpoint: Checkpoint
     weights_sha256: str
-
-
-class Teachers(nn.Module):
-    """Several trained networks; their say is the mean of their probabilities."""
-
-    def __init__(self, checkpoints: Sequence[Checkpoint]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(channels_last(checkpoint.network()) for checkpoint in checkpoints)
-        self.requires_grad_(False)
-
-    @torch.no_grad()
-    def forward(self, batch: Tensor) -> Tensor:
-        """Probabilities (n, classes, rows, columns) of a batch (n, in_channels, rows, columns)."""
-        return torch.stack([network(batch).float().sigmoid() for network in self.networks]).mean(0)
-
-    def train(self, mode: bool = True) -> Teachers:
-        """Stay in evaluation mode: what was learned does not move."""
-        return super().train(False)
 
 
 def distillation_loss(logits: Tensor, taught: Tensor) -> Tensor:

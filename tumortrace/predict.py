@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tumortrace.checkpoint import Checkpoint
-from tumortrace.distil import Teachers
+from tumortrace.ensemble import Ensemble
 from tumortrace.model import ClassicUNet, channels_last
 from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.inference import predict_mask
@@ -82,7 +82,7 @@ def ensemble_network(checkpoints: Sequence[Checkpoint]) -> TorchNetwork:
     """
     if any(checkpoint.preprocessing != checkpoints[0].preprocessing for checkpoint in checkpoints):
         raise SpecError("an ensemble of checkpoints that see scans prepared in different ways; one way wanted.")
-    return TorchNetwork(nn.Sequential(Teachers(checkpoints), _Logit()))
+    return TorchNetwork(nn.Sequential(Ensemble(checkpoints), _Logit()))
 
 
 class _Logit(nn.Module):

@@ -25,7 +25,8 @@ from tumortrace.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tumortrace.config import TrainConfig
 from tumortrace.curves import write_metrics
 from tumortrace.dataset import SliceSampler, TrainingCase
-from tumortrace.distil import Teachers, distillation_loss
+from tumortrace.distil import distillation_loss
+from tumortrace.ensemble import Ensemble
 from tumortrace.hardware import open_fabric
 from tumortrace.losses import Loss, build_loss
 from tumortrace.model import ModelConfig, channels_last, family_config
@@ -82,7 +83,7 @@ def train(
     learner = _Learner(config, model_config, fabric)
     history = learner.restore(out / "last") if resume and (out / "last").exists() else []
     sampler = SliceSampler(run.training, config.preprocessing.context, config.tumour_share)
-    teachers = Teachers([one.checkpoint for one in run.teachers]).to(fabric.device) if run.teachers else None
+    teachers = Ensemble([one.checkpoint for one in run.teachers]).to(fabric.device) if run.teachers else None
 
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
         started = time.perf_counter()
@@ -148,7 +149,7 @@ class _Learner:
 
 
 def train_step(
-    step: int, learner: _Learner, sampler: SliceSampler, loss: Loss, teachers: Teachers | None = None
+    step: int, learner: _Learner, sampler: SliceSampler, loss: Loss, teachers: Ensemble | None = None
 ) -> float:
     """One batch forward and back; its loss. All that is random is drawn by (seed, step); each process takes a part."""
     config, fabric = learner.config, learner.fabric

@@ -27,7 +27,8 @@ from tumortrace.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tumortrace.config import TrainConfig, build_settings
 from tumortrace.curves import write_metrics
 from tumortrace.dataset import SliceSampler
-from tumortrace.distil import Teachers, distillation_loss
+from tumortrace.distil import distillation_loss
+from tumortrace.ensemble import Ensemble
 from tumortrace.index import Index
 from tumortrace.losses import build_loss
 from tumortrace.model import channels_last
@@ -228,7 +229,7 @@ class _Learner:
         self.optimizer = Adam([{"params": weights}, {"params": scales}])
         self._sampler = SliceSampler(task.run.training, spec.context, config.tumour_share)
         self._loss = build_loss(config.loss)
-        self._teacher = Teachers([checkpoint])
+        self._teacher = Ensemble([checkpoint])
 
     def step(self, step: int) -> float:
         """One batch forward and back; its loss. Everything random is drawn by (seed, step)."""

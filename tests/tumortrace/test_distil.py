@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tumortrace.checkpoint import CONFIG, load_checkpoint
-from tumortrace.distil import Teachers, distillation_loss, open_teacher
+from tumortrace.checkpoint import CONFIG
+from tumortrace.distil import distillation_loss, open_teacher
 from tumortrace.index import Index, load_index
 from tumortrace.run import Run, open_run
 from tumortrace.split import Split, load_split
@@ -31,17 +31,6 @@ def split(tiny_data: Path, index: Index) -> Split:
 def student(tiny_run: Callable[..., Run]) -> Run:
     settings = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 2, "distillation": 1.0}
     return tiny_run(**settings)
-
-
-def test_teachers_say_the_mean_of_their_probabilities(tiny_checkpoint: Path) -> None:
-    checkpoint = load_checkpoint(tiny_checkpoint)
-    other = replace(checkpoint, weights={name: tensor * 0.9 for name, tensor in checkpoint.weights.items()})
-    batch = torch.randn(2, 9, 64, 64, generator=torch.Generator().manual_seed(0))
-    alone = [one.network()(batch).sigmoid() for one in (checkpoint, other)]
-
-    teachers = Teachers([checkpoint, other]).train()
-    torch.testing.assert_close(teachers(batch), torch.stack(alone).mean(0))
-    assert not any(parameter.requires_grad for parameter in teachers.parameters())
 
 
 def test_the_loss_is_least_where_the_student_agrees() -> None:
