@@ -18,8 +18,8 @@ from tumortrace.dataset import TrainingCase
 from tumortrace.mask_search import Choice, choose_postprocessing
 from tumortrace.model import channels_last
 from tumortrace.ood import FALSE_ALARMS
+from tumortrace.ood_study import BATCH_SIZE, Studied, learn_reference, study_case
 from tumortrace.predict import TorchNetwork
-from tumortrace.study import BATCH_SIZE, Studied, learn_reference, study_case
 from tumortrace.temperature import fit_temperature
 from tumortrace_runtime.confidence import (
     BINS,
