@@ -10,7 +10,7 @@ BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 EDITABLE := --no-build-isolation -Cbuild-dir=build/editable -e .
 PACKAGES := tumortrace export/tumortrace_export runtime/tumortrace_runtime
-NATIVE := $(wildcard runtime/native/include/tumortrace/*.hpp runtime/bindings/*.cpp tests/native/*.cpp)
+NATIVE := $(wildcard runtime/native/include/tumortrace/*.hpp runtime/bindings/*.?pp tests/native/*.?pp)
 # Editable installs note where each package is, so a package that comes or goes asks for a new one.
 INSTALLED := pyproject.toml runtime/tumortrace_runtime/version.py $(shell find $(PACKAGES) -name __init__.py) \
              $(shell find runtime/native runtime/bindings cmake runtime/CMakeLists.txt -type f)
@@ -37,8 +37,7 @@ venv: .venv/native
 
 # NVIDIA's parser and builder, which work without a GPU, for tests alone: its licence is no dependency's.
 .venv/tensorrt-rtx: .venv/packages
-	$(PIP) install tensorrt-rtx==1.7.1.116 || echo 'tensorrt-rtx: not to be had here; its tests will skip'
-	touch $@
+	$(PIP) install tensorrt-rtx==1.7.1.116 && touch $@ || echo 'tensorrt-rtx: not to be had here; its tests will skip'
 
 .venv/native: .venv/packages $(INSTALLED)
 	$(PIP) install --no-deps $(EDITABLE)

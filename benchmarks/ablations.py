@@ -9,7 +9,6 @@ is done is not begun again. Variants are compared by the last epoch, which no va
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from tumortrace.checkpoint import load_checkpoint
 from tumortrace.commands.options import data_options, progress_bar, training_fold_option
 from tumortrace.compare import signed_rank_p
-from tumortrace.config import TrainConfig, build_config
+from tumortrace.config import TrainConfig, build_config, change_settings
 from tumortrace.index import load_index
 from tumortrace.run import Run, open_run
 from tumortrace.run_folder import DESCRIPTION
@@ -78,7 +77,7 @@ def read_variants(values: Mapping[str, Any]) -> dict[str, TrainConfig]:
     if set(values) != {BASE, "variants"} or not values["variants"]:
         raise SpecError(f"ablations: {', '.join(values)} given; an object of base and variants wanted.")
     base = build_config(values[BASE])
-    variants = {name: _changed(base, changes) for name, changes in values["variants"].items()}
+    variants = {name: change_settings(base, changes) for name, changes in values["variants"].items()}
     return {BASE: base, **variants}
 
 
@@ -131,19 +130,6 @@ def _row(name: str, cases: Scores, base: Scores) -> Row:
     values = list(cases.values())
     means = float(np.mean(values)), min(values), float(np.mean(differences))
     return Row(name, *means, low, high, signed_rank_p(differences))
-
-
-def _changed(base: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
-    return build_config(to_dict(base), [f"{key}={json.dumps(value)}" for key, value in _flat(changes)])
-
-
-def _flat(changes: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Settings by their dotted keys; the loss is one setting."""
-    flat: list[tuple[str, Any]] = []
-    for key, value in changes.items():
-        nested = isinstance(value, Mapping) and key != "loss"
-        flat += [(f"{key}.{inner}", one) for inner, one in _flat(value)] if nested else [(key, value)]
-    return flat
 
 
 def _folder(name: str) -> str:

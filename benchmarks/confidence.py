@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scipy.stats import mannwhitneyu
 
 from tumortrace.calibrate import head_voxels
-from tumortrace.commands.options import data_options, engine_options, progress_bar
+from tumortrace.commands.options import data_options, engine_options, progress_bar, refuse_given
 from tumortrace.dataset import TrainingCase, prepare_case
 from tumortrace.index import load_index, open_case
 from tumortrace.perturb import Planes, ways_to_spoil
@@ -130,6 +130,7 @@ def open_model(path: Path, engine: Mapping[str, Any]) -> Iterator[tuple[Model, d
             training = segmenter.bundle.manifest["training"]
             yield _model(path, segmenter.backend, spec, confidence), about, training
     else:
+        refuse_given(engine, "a checkpoint runs in PyTorch at fp32; give a bundle")
         from tumortrace.checkpoint import CONFIG, load_checkpoint
         from tumortrace.model import channels_last
         from tumortrace.predict import TorchNetwork

@@ -49,8 +49,8 @@ class Augmentation:
         require_between(self, 0, math.inf, "patch_px")
         require_between(self, 0, 180, "rotation_degrees")
         for name in ("scaling", "noise", "intensity", "gamma", "bias_field"):
-            require(0 <= getattr(self, name) < 2, name, getattr(self, name), "0 to 2")
-        require(0 <= self.resolution < 1, "resolution", self.resolution, "0 to 1")
+            require(0 <= getattr(self, name) < 2, name, getattr(self, name), "0 to below 2")
+        require(0 <= self.resolution < 1, "resolution", self.resolution, "0 to below 1")
 
 
 def augment(

@@ -7,7 +7,7 @@ a familiar scan looks like, and all together where an unfamiliar one begins. Tes
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tumortrace.checkpoint import Checkpoint
 from tumortrace.dataset import TrainingCase
-from tumortrace.mask_search import Choice, choose_postprocessing
+from tumortrace.mask_search import choose_postprocessing
 from tumortrace.model import channels_last
 from tumortrace.ood import FALSE_ALARMS
 from tumortrace.ood_study import BATCH_SIZE, Studied, learn_reference, study_case
@@ -72,7 +72,7 @@ def calibrate(
     temperature = fit_temperature(logits, truth)
     reference = learn_reference(studied, [each.studied for each in seen])
     report = {
-        "postprocessing": _report_choice(choice),
+        "postprocessing": to_dict(choice),
         "temperature": _report_temperature(temperature, logits, truth),
         "ood": _report_reference(reference, studied, seen, validation),
     }
@@ -139,10 +139,6 @@ def _trained_with(checkpoint: Checkpoint) -> Postprocessing:
     """The post-processing that chose the best epoch."""
     config = checkpoint.training.get("config", {})
     return from_dict(Postprocessing, config["postprocessing"]) if config else checkpoint.postprocessing
-
-
-def _report_choice(choice: Choice) -> dict[str, Any]:
-    return {**asdict(choice), "postprocessing": to_dict(choice.postprocessing)}
 
 
 def _report_temperature(temperature: float, logits: Floats, truth: Mask) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import stats
 
 from tumortrace.statistics import Summary, summarise_values
+from tumortrace.wording import name_some
 from tumortrace_runtime.errors import InputError
 from tumortrace_runtime.metrics import CaseMetrics
 
@@ -28,7 +29,6 @@ LOWER_IS_BETTER = ("hd95", "false_positive_lesions")
 METRICS = (*HIGHER_IS_BETTER, *LOWER_IS_BETTER)
 
 _SAME_IN_BOTH = ("truth_voxels", "distance_unit", "tolerance")
-_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,13 @@ class Comparison:
         return dataclasses.asdict(self)
 
 
-def compare_cases(
-    a: Sequence[CaseMetrics], b: Sequence[CaseMetrics], metric: str = "dice", seed: int = 0
-) -> Comparison:
+def compare_cases(a: Sequence[CaseMetrics], b: Sequence[CaseMetrics], metric: str = "dice") -> Comparison:
     """Compare two evaluations of the same cases.
 
     Args:
         a: the one that differences are counted from, such as the model in use.
         b: the other; the same cases in any order.
         metric: one of `METRICS`; a case in which it applies to only one of both, or to neither, does not count.
-        seed: of the bootstrap.
 
     Raises:
         InputError: another metric, other cases, or a case with another truth, unit or tolerance.
@@ -94,9 +91,9 @@ def compare_cases(
     better, worse = (higher, lower) if metric in HIGHER_IS_BETTER else (lower, higher)
     return Comparison(
         metric=metric,
-        a=summarise_values([*(case.a for case in cases), *not_counted], seed),
-        b=summarise_values([*(case.b for case in cases), *not_counted], seed),
-        difference=summarise_values([*differences, *not_counted], seed),
+        a=summarise_values([*(case.a for case in cases), *not_counted]),
+        b=summarise_values([*(case.b for case in cases), *not_counted]),
+        difference=summarise_values([*differences, *not_counted]),
         b_better=better,
         ties=len(cases) - higher - lower,
         a_better=worse,
@@ -121,18 +118,13 @@ def _pair(a: Sequence[CaseMetrics], b: Sequence[CaseMetrics]) -> dict[str, tuple
     of_a, of_b = ({case.case_id: case for case in cases} for cases in (a, b))
     if of_a.keys() != of_b.keys():
         sides = (("A", of_a.keys() - of_b.keys()), ("B", of_b.keys() - of_a.keys()))
-        only = "; ".join(f"only {side} has {_names(names)}" for side, names in sides if names)
+        only = "; ".join(f"only {side} has {name_some(names)}" for side, names in sides if names)
         raise InputError(f"the evaluations are of different cases: {only}. Evaluate both on the same part.")
     for case_id, one in of_a.items():
         for name in _SAME_IN_BOTH:
             if (left := getattr(one, name)) != (right := getattr(of_b[case_id], name)):
                 raise InputError(f"{case_id}: {name} is {left} in A, {right} in B; evaluate both on the same data.")
     return {case_id: (of_a[case_id], of_b[case_id]) for case_id in sorted(of_a)}
-
-
-def _names(names: set[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(sorted(names)[:_NAMED]) + more
 
 
 def _differences(values: Mapping[str, tuple[float | None, float | None]]) -> list[CaseDifference]:

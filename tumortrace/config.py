@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Literal, TypeVar
 
 from tumortrace.augment import Augmentation
@@ -69,7 +69,7 @@ class TrainConfig:
         require_between(self, 0, math.inf, "warmup_steps", "patience", "seed", *weights)
         require_between(self, 0, 1, "tumour_share")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a positive number")
-        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to 1")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0 to below 1")
 
 
 def build_config(values: Mapping[str, Any], overrides: Iterable[str] = ()) -> TrainConfig:
@@ -87,28 +87,39 @@ def build_settings(kind: type[T], values: Mapping[str, Any], overrides: Iterable
     Raises:
         SpecError: as `build_config`.
     """
-    require(isinstance(values, Mapping), "configuration", values, "a JSON object")
-    merged = _merge(to_dict(kind()), values, "")
+    settings = change_settings(kind(), values)
     for override in overrides:
         key, sign, text = override.partition("=")
         if not sign:
             raise SpecError(f"setting {override!r}; KEY=VALUE wanted, such as epochs=20.")
-        if key.startswith("loss."):
-            raise SpecError(f'setting {override!r}; the loss is set as a whole, as in loss={{"jaccard": 1}}.')
         nested: Any = _parse_value(text)
+        outer, _, inner = key.rpartition(".")
+        if isinstance(getattr(settings, outer, None), Mapping):
+            raise SpecError(f"setting {override!r}; {outer} is set as a whole: {outer}={json.dumps({inner: nested})}.")
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        merged = _merge(merged, nested, "")
-    return from_dict(kind, merged)
+        settings = change_settings(settings, nested)
+    return settings
 
 
-def _merge(base: Mapping[str, Any], changes: Mapping[str, Any], place: str) -> dict[str, Any]:
-    merged = dict(base)
+def change_settings(settings: T, changes: Mapping[str, Any]) -> T:
+    """Settings of any class with some changed; of settings within settings, those that are not named stay.
+
+    Raises:
+        SpecError: as `build_config`.
+    """
+    require(isinstance(changes, Mapping), "configuration", changes, "a JSON object")
+    return from_dict(type(settings), _merge(settings, changes, ""))
+
+
+def _merge(settings: Any, changes: Mapping[str, Any], place: str) -> dict[str, Any]:
+    merged = to_dict(settings)
     for key, value in changes.items():
-        if key not in base:
-            raise SpecError(f"setting {place}{key} does not exist; known here are {', '.join(base)}.")
-        nested = isinstance(value, Mapping) and isinstance(base.get(key), Mapping) and key != "loss"
-        merged[key] = _merge(base[key], value, f"{place}{key}.") if nested else value
+        if key not in merged:
+            raise SpecError(f"setting {place}{key} does not exist; known here are {', '.join(merged)}.")
+        now = getattr(settings, key)
+        within = is_dataclass(now) and isinstance(value, Mapping)
+        merged[key] = _merge(now, value, f"{place}{key}.") if within else value
     return merged
 
 

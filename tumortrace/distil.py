@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tumortrace.checkpoint import CONFIG, Checkpoint, load_checkpoint
 from tumortrace.index import Index
-from tumortrace.provenance import patients_seen
+from tumortrace.provenance import refuse_seen
 from tumortrace.split import Split
 from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.files import read_json
@@ -35,17 +35,11 @@ def open_teacher(path: Path, index: Index, split: Split, fold: int | None, prepr
 
     Raises:
         CheckpointError: it is missing or damaged.
-        SpecError: it saw a patient that is tested here, does not say whom it saw, or sees scans prepared otherwise
-            than the student does.
+        DatasetError: it saw a patient that is tested here, or does not say whom it saw.
+        SpecError: it sees scans prepared otherwise than the student does.
     """
     checkpoint = load_checkpoint(path)
-    if "data" not in checkpoint.training:
-        raise SpecError(f"teacher {path}: does not say what it was trained on; a checkpoint of `train` wanted.")
-    if leaked := patients_seen(checkpoint.training, split.part("test", fold), index):
-        raise SpecError(
-            f"teacher {path}: was trained or chosen on {', '.join(leaked)}, tested here; "
-            "one that never saw the test patients is wanted."
-        )
+    refuse_seen(f"teacher {path}", checkpoint.training, split.part("test", fold), index)
     if checkpoint.preprocessing != preprocessing:
         raise SpecError(f"teacher {path}: sees scans prepared otherwise than the student; the same wanted.")
     return Teacher(checkpoint, read_json(path / CONFIG)["weights_sha256"])

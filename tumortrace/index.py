@@ -16,8 +16,7 @@ import numpy as np
 
 from tumortrace_runtime.errors import DatasetError, ScanError
 from tumortrace_runtime.files import canonical_json, read_json, sha256_bytes, sha256_file, write_json
-from tumortrace_runtime.io import CaseFiles, ChannelMapping, Scan, find_cases, read_case
-from tumortrace_runtime.io.folders import subfolders
+from tumortrace_runtime.io import CaseFiles, ChannelMapping, Scan, find_cases, read_case, without_case
 from tumortrace_runtime.io.mapping import mapping_from_json, mapping_to_json
 
 FORMAT = "tumortrace-index"
@@ -155,7 +154,7 @@ def prepare(
     """
     root = src.resolve()
     found = find_cases(root, layout, mapping)
-    refused = _without_case(root, found)
+    refused = [Refusal(str(folder), f"{folder}: {reason}") for folder, reason in without_case(root, found)]
     cases: dict[str, CaseRecord] = {}
     with progress(found) as working:
         for files in working:
@@ -258,15 +257,6 @@ def _record(files: CaseFiles, mapping: ChannelMapping | None, root: Path) -> Cas
 
 def _file_record(path: Path, root: Path) -> FileRecord:
     return FileRecord(path.relative_to(root).as_posix(), path.stat().st_size, sha256_file(path))
-
-
-def _without_case(root: Path, found: Sequence[CaseFiles]) -> list[Refusal]:
-    """The folders in `root` in which the reader saw no case, so that none goes unmentioned."""
-    folders = {files.folder for files in found}
-    if root in folders:
-        return []
-    reason = f"holds no image of the {found[0].layout} layout; its images may be missing or named otherwise."
-    return [Refusal(str(each), f"{each}: {reason}") for each in subfolders(root) if each not in folders]
 
 
 def _check_files(root: Path, case: CaseRecord, *, hashes: bool) -> None:

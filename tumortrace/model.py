@@ -7,6 +7,7 @@ nothing in `unet-xs`, `-s` and `-m` falls back to float when quantised: they go 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -59,7 +60,7 @@ FAMILY = {
 }
 
 
-def family_config(name: str, in_channels: int, classes: int = 1) -> ModelConfig:
+def family_config(name: str, in_channels: int) -> ModelConfig:
     """The configuration of a member of the family, such as "unet-s".
 
     Raises:
@@ -67,7 +68,7 @@ def family_config(name: str, in_channels: int, classes: int = 1) -> ModelConfig:
     """
     if name not in FAMILY:
         raise SpecError(f"model {name!r}; one of {', '.join(FAMILY)} wanted.")
-    return replace(FAMILY[name], in_channels=in_channels, classes=classes)
+    return replace(FAMILY[name], in_channels=in_channels)
 
 
 def build_model(config: ModelConfig) -> nn.Module:
@@ -179,9 +180,9 @@ def initialise(model: nn.Module) -> None:
     initialise_head(model.head)
 
 
-def initialise_head(head: nn.Conv2d, foreground_share: float = 0.01) -> nn.Conv2d:
-    """Let logits begin as those of a rare foreground (Lin et al. 2017)."""
+def initialise_head(head: nn.Conv2d) -> nn.Conv2d:
+    """Let logits begin as those of a foreground that is one voxel in a hundred (Lin et al. 2017)."""
     assert head.bias is not None
     nn.init.normal_(head.weight, std=0.01)
-    nn.init.constant_(head.bias, float(torch.logit(torch.tensor(foreground_share))))
+    nn.init.constant_(head.bias, math.log(0.01 / 0.99))
     return head

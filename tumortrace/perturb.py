@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tumortrace_runtime.preprocess import REFERENCE_CHANNEL
+from tumortrace_runtime.preprocess import reference_number
 
 Planes = npt.NDArray[np.float32]
 Spoil = Callable[[Planes, np.random.Generator], Planes]
@@ -39,7 +39,7 @@ def wrong_orders(channels: Sequence[str]) -> list[tuple[int, ...]]:
     Every swap of FLAIR with another, and every rotation of all.
     """
     count = len(channels)
-    reference = channels.index(REFERENCE_CHANNEL) if REFERENCE_CHANNEL in channels else 0
+    reference = reference_number(channels)
     orders = [tuple((number + turn) % count for number in range(count)) for turn in range(1, count)]
     for other in range(count):
         if other != reference:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from tumortrace.index import Index
 from tumortrace.split import Split
+from tumortrace.wording import name_some
 from tumortrace_runtime.errors import DatasetError
 
 if TYPE_CHECKING:
     from tumortrace.checkpoint import Checkpoint
 
-NAMED = 3
-"""Patients that a message names."""
+_SEEN = ("training_cases", "validation_cases", "teachers_cases")
 
 
 def provenance(index: Index, split: Split, fold: int | None) -> dict[str, Any]:
@@ -27,37 +27,46 @@ def provenance(index: Index, split: Split, fold: int | None) -> dict[str, Any]:
     }
 
 
-def patients_seen(training: Mapping[str, Any], case_ids: Iterable[str], index: Index) -> list[str]:
-    """The patients of some cases that a network was trained or chosen on, sorted; in them it cannot be tested.
-
-    Args:
-        training: `Checkpoint.training`, which a bundle's manifest has too.
-        case_ids: of the index.
-        index: says whose the cases are; a case that it does not have is nobody's.
-    """
-    patients = {case.case_id: case.patient_id for case in index.cases}
-    data = training.get("data", {})
-    seen = {patients.get(name) for part in ("training_cases", "validation_cases") for name in data.get(part, ())}
-    return sorted({patients[name] for name in case_ids} & seen)
-
-
-def refuse_seen(model: str, training: Mapping[str, Any], case_ids: Iterable[str], index: Index) -> None:
-    """Refuse to test a network on patients that it was trained or chosen on.
+def recorded_data(model: str, training: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What `provenance` gave when a network was trained.
 
     Args:
         model: its name, for the message.
-        training: as for `patients_seen`.
-        case_ids: of the test.
-        index: says whose the cases are.
+        training: `Checkpoint.training`, which a bundle's manifest has too.
 
     Raises:
-        DatasetError: it has seen some of them.
+        DatasetError: it does not say on what it was trained.
     """
-    seen = patients_seen(training, case_ids, index)
-    if seen:
-        more = f" and {len(seen) - NAMED} more" if len(seen) > NAMED else ""
-        known = ", ".join(seen[:NAMED]) + more
-        raise DatasetError(f"{model}: was trained or chosen on {known}, tested here; give its own split and fold.")
+    data: Mapping[str, Any] = training.get("data", {})
+    if "split_sha256" not in data:
+        raise DatasetError(f"{model}: does not say on what it was trained; a checkpoint of `tumortrace train` wanted.")
+    return data
+
+
+def cases_seen(data: Mapping[str, Any]) -> set[str]:
+    """The cases that a network was trained or chosen on, and those of its teachers, of what `recorded_data` gives."""
+    return {name for part in _SEEN for name in data.get(part, ())}
+
+
+def refuse_seen(model: str, training: Mapping[str, Any], case_ids: Iterable[str], index: Index) -> None:
+    """Refuse to test a network on patients that it, or a teacher of it, was trained or chosen on.
+
+    Args:
+        model: its name, for the message.
+        training: as for `recorded_data`.
+        case_ids: of the test.
+        index: says whose the cases are; a case that it does not have is nobody's.
+
+    Raises:
+        DatasetError: it has seen some of them, or does not say on what it was trained.
+    """
+    patients = {case.case_id: case.patient_id for case in index.cases}
+    seen = {patients.get(name) for name in cases_seen(recorded_data(model, training))}
+    if tested := {patients[name] for name in case_ids} & seen:
+        raise DatasetError(
+            f"{model}: was trained or chosen on {name_some(tested)}, tested here, or its teacher was; one that never "
+            "saw the test patients is wanted, or its own split and fold."
+        )
 
 
 def require_own_split(checkpoint: Checkpoint, split: Split, fold: int | None) -> None:
@@ -68,11 +77,7 @@ def require_own_split(checkpoint: Checkpoint, split: Split, fold: int | None) ->
         SpecError: there is no such fold.
     """
     validation = split.part("val", fold)
-    data = checkpoint.training.get("data", {})
-    if "split_sha256" not in data:
-        raise DatasetError(
-            "the checkpoint does not say on what it was trained; one that `tumortrace train` made wanted."
-        )
+    data = recorded_data("the checkpoint", checkpoint.training)
     if data["split_sha256"] != split.sha256:
         raise DatasetError("the checkpoint was trained on another split; give the split that it was trained on.")
     if (had := data.get("fold")) != fold:

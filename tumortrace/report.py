@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tumortrace.statistics import BOOTSTRAP_RESAMPLES, summarise_values
+from tumortrace.statistics import BOOTSTRAP_RESAMPLES, BOOTSTRAP_SEED, summarise_values
 from tumortrace.strata import Strata, summarise_strata
 from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.files import atomic_directory, write_json
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.metrics import DEFAULT_TOLERANCE, CaseMetrics, measure_case
 from tumortrace_runtime.overlay import draw_montage, encode_png
+from tumortrace_runtime.preprocess import reference_number
 
 Predict = Callable[[Scan], npt.NDArray[np.uint8]]
 
@@ -85,18 +86,17 @@ def evaluate_case(
         InputError: the masks are on different grids.
     """
     metrics = measure_case(scan.case_id, prediction, truth, scan.geometry.spacing_mm, tolerance)
-    channel = scan.channels.index("flair") if "flair" in scan.channels else 0
+    channel = reference_number(scan.channels)
     caption = f"{scan.case_id}  {scan.channels[channel]}  Dice {metrics.dice:.3f}"
     picture = draw_montage(scan.voxels[..., channel], prediction, truth, caption)
     return EvaluatedCase(metrics, encode_png(picture))
 
 
-def summarise(cases: Sequence[CaseMetrics], seed: int = 0, strata: Strata | None = None) -> dict[str, Any]:
+def summarise(cases: Sequence[CaseMetrics], strata: Strata | None = None) -> dict[str, Any]:
     """Mean, median and 95 % bootstrap intervals of every measure over cases, and of Dice over the cases of a stratum.
 
     Args:
         cases: at least one.
-        seed: of the bootstrap.
         strata: of the cases, or None to leave them out.
 
     Returns:
@@ -117,25 +117,23 @@ def summarise(cases: Sequence[CaseMetrics], seed: int = 0, strata: Strata | None
             by_name.setdefault(name, []).append(value)
     summary = {
         "cases": len(cases),
-        "bootstrap": {"resamples": BOOTSTRAP_RESAMPLES, "seed": seed},
-        "metrics": {name: dataclasses.asdict(summarise_values(values, seed)) for name, values in by_name.items()},
+        "bootstrap": {"resamples": BOOTSTRAP_RESAMPLES, "seed": BOOTSTRAP_SEED},
+        "metrics": {name: dataclasses.asdict(summarise_values(values)) for name, values in by_name.items()},
         "lesions": {
             "truth": sum(case.truth_lesions for case in cases),
             "found": sum(case.found_lesions for case in cases),
             "false_positive": sum(case.false_positive_lesions for case in cases),
         },
     }
-    return summary if strata is None else summary | {"strata": _stratify(cases, strata, seed)}
+    return summary if strata is None else summary | {"strata": _stratify(cases, strata)}
 
 
 def write_report(
     out: Path,
     evaluated: Iterable[EvaluatedCase],
     *,
-    seed: int = 0,
     strata: Strata | None = None,
     about: Mapping[str, Any] | None = None,
-    replace: bool = False,
 ) -> dict[str, Any]:
     """Write folder `out`, whole or not at all, and return its summary.
 
@@ -145,18 +143,16 @@ def write_report(
     Args:
         out: folder to make.
         evaluated: at least one case, such as `evaluate_cases` yields; one is held at a time.
-        seed: of the bootstrap.
         strata: of the cases, or None to leave them out.
         about: what was evaluated on what, for `summary.json`.
-        replace: whether a folder already there is replaced; else it is refused, before the first case is evaluated.
 
     Raises:
         InputError: there are no cases.
-        OutputError: `out` exists and `replace` is false, or it cannot be written.
+        OutputError: `out` exists, or it cannot be written.
     """
-    with atomic_directory(out, replace=replace) as folder:
+    with atomic_directory(out) as folder:
         cases = _keep_pictures(folder / "overlays", evaluated)
-        summary = summarise(cases, seed, strata) | {"about": dict(about or {})}
+        summary = summarise(cases, strata) | {"about": dict(about or {})}
         ranks = _best_median_worst(cases)
         summary["overlays"] = {rank: cases[index].case_id for rank, index in ranks.items()}
         _name_pictures(folder / "overlays", ranks)
@@ -227,10 +223,10 @@ def _measures(case: CaseMetrics) -> dict[str, float | None]:
     }
 
 
-def _stratify(cases: Sequence[CaseMetrics], strata: Strata, seed: int) -> dict[str, Any]:
+def _stratify(cases: Sequence[CaseMetrics], strata: Strata) -> dict[str, Any]:
     small, medium = strata.size_limits_voxels
     return {
-        "dice": summarise_strata({case.case_id: case.dice for case in cases}, strata, seed),
+        "dice": summarise_strata({case.case_id: case.dice for case in cases}, strata),
         "tumour_size_limits_voxels": {"small": small, "medium": medium},
     }
 

@@ -12,7 +12,7 @@ from tumortrace.config import TrainConfig
 from tumortrace.dataset import TrainingCase, prepare_case
 from tumortrace.distil import Teacher, open_teacher
 from tumortrace.index import Index, open_case
-from tumortrace.provenance import provenance
+from tumortrace.provenance import cases_seen, provenance
 from tumortrace.split import Split
 
 Reading = Callable[[Sequence[str], str], AbstractContextManager[Iterable[str]]]
@@ -57,7 +57,8 @@ def open_run(
         progress: wraps the names of a part's cases, to show how far reading is.
 
     Raises:
-        SpecError: there is no such fold, or a teacher may not teach here.
+        SpecError: there is no such fold, or a teacher sees scans prepared otherwise.
+        DatasetError: a teacher may not teach here.
         CheckpointError: a teacher is missing or damaged.
         ScanError: a case cannot be read, or has no truth.
     """
@@ -70,4 +71,7 @@ def open_run(
     data = provenance(index, split, fold)
     if opened:
         data["teachers"] = [teacher.weights_sha256 for teacher in opened]
+        data["teachers_cases"] = sorted(
+            set().union(*(cases_seen(teacher.checkpoint.training["data"]) for teacher in opened))
+        )
     return Run(config, data, prepared("train"), prepared("val"), opened)

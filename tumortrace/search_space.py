@@ -11,8 +11,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from tumortrace.config import TrainConfig, build_config
-from tumortrace.losses import build_loss
-from tumortrace.model import family_config
+from tumortrace.train import check_config
 from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.settings import require, to_dict
 
@@ -127,8 +126,7 @@ def _checked(base: TrainConfig, key: str, value: str) -> TrainConfig:
     """The configuration with one setting changed, refused where a run would refuse it."""
     try:
         config = apply_parameters(base, {key: value})
-        build_loss(config.loss)
-        family_config(config.model, config.preprocessing.in_channels)
+        check_config(config)
     except SpecError as problem:
         raise SpecError(f"search space, {key}: {problem}") from problem
     return config

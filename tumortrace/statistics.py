@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 BOOTSTRAP_RESAMPLES = 10_000
+BOOTSTRAP_SEED = 0
 CONFIDENCE_PERCENT = 95.0
 
 
@@ -32,12 +33,12 @@ class Summary:
     not_applicable: int
 
 
-def summarise_values(values: Sequence[float | None], seed: int = 0) -> Summary:
+def summarise_values(values: Sequence[float | None]) -> Summary:
     """Summarise one measure over cases; None stands for "not applicable" and is counted apart.
 
     The interval is Efron's percentile bootstrap (Efron and Tibshirani 1993, chapter 13): cases are drawn with
     replacement 10,000 times, and the interval runs from the 2.5th to the 97.5th percentile of what they give. Equal
-    values and seeds give equal intervals.
+    values give equal intervals.
     """
     counted = np.array([value for value in values if value is not None], np.float64)
     if not counted.size:
@@ -45,7 +46,9 @@ def summarise_values(values: Sequence[float | None], seed: int = 0) -> Summary:
     mean, median = float(counted.mean()), float(np.median(counted))
     if counted.size == 1:
         return Summary(mean, median, None, None, 1, len(values) - 1)
-    drawn = np.random.default_rng(seed).integers(counted.size, size=(BOOTSTRAP_RESAMPLES, counted.size), dtype=np.int32)
+    drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(
+        counted.size, size=(BOOTSTRAP_RESAMPLES, counted.size), dtype=np.int32
+    )
     resamples = counted[drawn]
     return Summary(
         mean=mean,

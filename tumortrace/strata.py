@@ -47,20 +47,19 @@ def assign_strata(case_ids: Iterable[str], index: Index) -> Strata:
     return Strata({name: _group(each) for name, each in labels.items()}, limits)
 
 
-def summarise_strata(values: Mapping[str, float | None], strata: Strata, seed: int = 0) -> dict[str, dict[str, Any]]:
+def summarise_strata(values: Mapping[str, float | None], strata: Strata) -> dict[str, dict[str, Any]]:
     """Mean, median and intervals of one measure in each stratum.
 
     Args:
         values: the measure of each case in `strata`; None for "not applicable".
         strata: of the cases.
-        seed: of the bootstrap.
 
     Returns:
         By group and label, the fields of `tumortrace.statistics.Summary`.
     """
     return {
         name: {
-            label: dataclasses.asdict(summarise_values([values[case] for case in cases], seed))
+            label: dataclasses.asdict(summarise_values([values[case] for case in cases]))
             for label, cases in group.items()
         }
         for name, group in strata.groups.items()

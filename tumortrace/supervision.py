@@ -30,8 +30,10 @@ class Supervised(nn.Module):
             self.heads.append(initialise_head(nn.Conv2d(width, config.classes, 1)))
 
     def forward(self, batch: Tensor) -> list[Tensor]:
-        """The logits (n, classes, rows, columns) of a batch (n, in_channels, rows, columns), then coarser ones."""
+        """Logits (n, classes, rows, columns) of a batch (n, in_channels, rows, columns); in training, coarser too."""
         logits = self.network(batch)
+        if not self.training:
+            return [logits]
         return [logits, *(head(self._features.pop(number)) for number, head in enumerate(self.heads))]
 
     def _keep(self, number: int) -> Callable[[nn.Module, Any, Tensor], None]:

@@ -107,8 +107,8 @@ def train(
             checkpoint = _checkpoint(run, model_config, learner.evaluated, epoch, scores)
             if is_best:
                 save_checkpoint(out / "best", checkpoint)
-            save_state(out / "last", checkpoint, learner.network, learner.optimizer, history)
             write_metrics(out, history)
+            save_state(out / "last", checkpoint, learner.network, learner.optimizer, history)
             report(epoch, is_best)
     fabric.barrier()
     return load_checkpoint(out / "best")

@@ -63,28 +63,41 @@ class Search:
     Attributes:
         config: the settings that do not vary, and where the search begins.
         space: the settings that vary, as `tumortrace.search_space.build_space` gives them.
+        pruner: what gives up trials that promise little, a name in `PRUNERS`.
         provenance: JSON values that say on what data, as in `Run`.
         open: gives the run of a configuration.
     """
 
     config: TrainConfig
     space: Space
+    pruner: str
     provenance: Mapping[str, Any]
     open: Callable[[TrainConfig], Run]
 
     def description(self) -> dict[str, Any]:
         """All that decides the outcome, as JSON values."""
         space = {key: json.loads(distribution_to_json(distribution)) for key, distribution in self.space.items()}
-        return {"space": space, "config": to_dict(self.config), "data": dict(self.provenance)}
+        data = dict(self.provenance)
+        return {"space": space, "config": to_dict(self.config), "pruner": self.pruner, "data": data}
 
 
 def open_search(
-    config: TrainConfig, space: Space, index: Index, split: Split, fold: int | None, progress: Reading
+    config: TrainConfig,
+    space: Space,
+    index: Index,
+    split: Split,
+    fold: int | None,
+    progress: Reading,
+    pruner: str = "median",
 ) -> Search:
     """A search on the training and validation cases of the fixed split, or of a fold.
 
     Cases are read when the first trial needs them, and again only for a trial that prepares them otherwise.
+
+    Raises:
+        SpecError: there is no such fold or pruner.
     """
+    require(pruner in PRUNERS, "pruner", pruner, f"one of {', '.join(PRUNERS)}")
     kept: list[Run] = []
 
     def opened(wanted: TrainConfig) -> Run:
@@ -93,7 +106,7 @@ def open_search(
             kept.append(open_run(wanted, index, split, fold, progress=progress))
         return replace(kept[0], config=wanted)
 
-    return Search(config, space, provenance(index, split, fold), opened)
+    return Search(config, space, pruner, provenance(index, split, fold), opened)
 
 
 def tune(
@@ -101,7 +114,6 @@ def tune(
     out: Path,
     trials: int,
     *,
-    pruner: str = "median",
     storage: str | None = None,
     accelerator: str = "cpu",
     progress: Progress = lambda steps, label: nullcontext(steps),
@@ -116,7 +128,6 @@ def tune(
         search: what to search.
         out: the study's folder: `trials/NNN` are runs of `train`, with what `write_results` writes beside them.
         trials: how many the study shall have, of all processes and calls together.
-        pruner: a name in `PRUNERS`.
         storage: an SQLAlchemy URL, for machines that share a database and no folder; None for a journal in `out`.
         accelerator: what trials are trained on, as `open_fabric` takes it; each process has one device.
         progress: wraps the steps of an epoch, to show how far it is.
@@ -125,7 +136,7 @@ def tune(
     Raises:
         SpecError: the study was begun with another space, configuration or data, the configuration cannot be trained,
             there is no such accelerator, or no case to train or to validate on.
-        ScanError: a case cannot be read; its trial goes on when the study does.
+        ScanError: a case cannot be read as `search.config` has it; no trial is begun.
         OutputError: `out` cannot be written or holds something else; again, its trial goes on later.
         InputError: the storage cannot be opened, or no trial could be trained.
     """
@@ -136,14 +147,14 @@ def tune(
     database = None if storage is None else _open_database(storage)
     with _locked(out / LOCK):
         _describe(search, out)
-        study = _open_study(search, pruner, database or _open_journal(out))
+        study = _open_study(search, database or _open_journal(out))
+    search.open(search.config)  # damaged data are no trial's fault
     while claimed := _claim(search, study, out, trials, shared=storage is None):
         trial, lock = claimed
         with lock:
             config = apply_parameters(search.config, trial.params)
             fabric = open_fabric(accelerator, precision=config.precision)
-            run = search.open(config)
-            outcome = _try(run, trial, _folder(out, trial.number), fabric, progress, report)
+            outcome = _try(search, config, trial, trial_folder(out, trial.number), fabric, progress, report)
             with _locked(out / LOCK):
                 told = study.tell(trial, **outcome)
                 Path(lock.name).unlink()
@@ -164,13 +175,13 @@ def _describe(search: Search, out: Path) -> None:
         write_json(out / DESCRIPTION, description)
 
 
-def _open_study(search: Search, pruner: str, storage: BaseStorage) -> Study:
+def _open_study(search: Search, storage: BaseStorage) -> Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         storage=storage,
         study_name=f"tumortrace-{sha256_bytes(canonical_json(search.description()))[:16]}",
         direction="maximize",
-        pruner=PRUNERS[pruner](search.config.epochs),
+        pruner=PRUNERS[search.pruner](search.config.epochs),
         load_if_exists=True,
     )
     if not study.trials:
@@ -215,7 +226,7 @@ def _claim(search: Search, study: Study, out: Path, trials: int, *, shared: bool
     """
     with _locked(out / LOCK):
         for running in study.get_trials(states=[TrialState.RUNNING]):
-            lock = _try_lock(_folder(out, running.number), make=shared)
+            lock = _try_lock(trial_folder(out, running.number), make=shared)
             if lock and running.params.keys() == search.space.keys():
                 return Trial(study, running._trial_id), lock  # Optuna has no public way to go on with a trial
             if lock:
@@ -227,13 +238,19 @@ def _claim(search: Search, study: Study, out: Path, trials: int, *, shared: bool
         seed = np.random.SeedSequence((search.config.seed, begun)).generate_state(1)
         study.sampler = TPESampler(seed=int(seed[0]))
         trial = study.ask(dict(search.space))
-        lock = _try_lock(_folder(out, trial.number), make=True)
+        lock = _try_lock(trial_folder(out, trial.number), make=True)
         assert lock
         return trial, lock
 
 
 def _try(
-    run: Run, trial: Trial, folder: Path, fabric: Fabric, progress: Progress, report: Callable[[str], None]
+    search: Search,
+    config: TrainConfig,
+    trial: Trial,
+    folder: Path,
+    fabric: Fabric,
+    progress: Progress,
+    report: Callable[[str], None],
 ) -> dict[str, Any]:
     """Train a trial, or go on with it; what the study is to be told."""
     begun = (folder / "config.json").exists()
@@ -249,12 +266,12 @@ def _try(
     try:
         if begun:
             _report_again(trial, folder)
-        checkpoint = train(run, folder, fabric=fabric, resume=begun, progress=progress, report=watch)
+        checkpoint = train(search.open(config), folder, fabric=fabric, resume=begun, progress=progress, report=watch)
     except optuna.TrialPruned:
         return {"state": TrialState.PRUNED}
     except OutputError:
         raise
-    except (InputError, torch.OutOfMemoryError) as problem:  # such as logits that are no numbers
+    except (InputError, torch.OutOfMemoryError) as problem:  # such as a grid that scans do not fit on
         trial.set_user_attr("problem", str(problem))
         return {"state": TrialState.FAIL}
     return {"values": float(np.mean(list(checkpoint.training["validation_dice"].values())))}
@@ -287,7 +304,8 @@ def _completed(study: Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
 
 
-def _folder(out: Path, number: int) -> Path:
+def trial_folder(out: Path, number: int) -> Path:
+    """Where the run of a trial is."""
     return out / "trials" / f"{number:03d}"
 
 

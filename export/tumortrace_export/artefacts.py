@@ -17,7 +17,7 @@ from tumortrace_export.outputs import STATISTICS_STEPS, Output, give_mask, give_
 from tumortrace_export.quantise import quantise
 from tumortrace_export.tensorrt_model import to_strongly_typed
 from tumortrace_export.tensorrt_recipe import write_recipe
-from tumortrace_export.unsigned import to_unsigned
+from tumortrace_export.unsigned import to_unsigned, unsigned_behind_relu
 from tumortrace_runtime.bundle import ARTEFACTS, NARROW_WEIGHTS
 from tumortrace_runtime.preprocess import IntegerInput, Preprocessing
 
@@ -111,7 +111,7 @@ class Writer:
         if "openvino" in self.formats and "openvino" in engines:
             # Without VNNI OpenVINO halves the weights of a layer that takes int8, and rounds them; one that takes
             # uint8 it computes as all CPUs do.
-            source = model if weight_bits == 8 else to_unsigned(model)
+            source = unsigned_behind_relu(model) if weight_bits == 8 else to_unsigned(model)
             self._make_integer("openvino", precision, block_head(source))
         if weight_bits == 8 and "tensorrt" in engines:
             self._make(INT8, lambda path: save_onnx(self.finish(model), path))

@@ -74,13 +74,13 @@ def command(
         exported = export(
             checkpoint, index, split, out, settings, fold=fold, report=report, progress=_progress(not as_json)
         )
-        if archive:
-            from tumortrace_runtime.archive import pack
-
-            pack(out, archive_path)
         packed = archive_path if archive else None
         text = _text(out, packed, exported)
         report(text, shown=False)
+    if packed:
+        from tumortrace_runtime.archive import pack
+
+        pack(out, packed)
     click.echo(json.dumps(_result(out, packed, exported)) if as_json else text)
 
 

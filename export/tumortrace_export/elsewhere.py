@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from tumortrace_export.onnx_model import INPUT
+from tumortrace_export.session import open_session
 from tumortrace_runtime.metrics import dice
 
 LEAST_DICE = 0.95
 """What a rounded model's mask keeps of FP32's, many times over; a collapsed one keeps next to nothing."""
-
-_ERRORS_ONLY = 3
 
 
 def agreement(reference: Path, model: Path, slices: Sequence[npt.NDArray[np.float32]], threshold_logit: float) -> float:
@@ -33,17 +30,9 @@ def agreement(reference: Path, model: Path, slices: Sequence[npt.NDArray[np.floa
 
 
 def _masks(path: Path, slices: Sequence[npt.NDArray[np.float32]], threshold_logit: float) -> npt.NDArray[np.bool_]:
-    session = _session(path)
+    # left on, it makes integer biases with FP16 scales, which underflow
+    session = open_session(path, without=["WeightBiasQuantization"])
     name = session.get_outputs()[0].name
     outputs = [session.run([name], {INPUT: each})[0] for each in slices]
     output = np.concatenate(outputs)
     return np.asarray(output > (threshold_logit if output.ndim == 4 else 0))
-
-
-def _session(path: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # left on, it makes integer biases with FP16 scales, which underflow
-    off = ["WeightBiasQuantization"]
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=off)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,7 @@ class Found:
     Attributes:
         method: how ranges were set.
         tried: each method's accuracy on one engine.
+        spoiled: of each method, how many of a million pixels of spoiled slices are flipped; none where one was tried.
         magnitudes: what activations are clipped at.
         float_layers: what went back to float, in this order.
         attempt: what the model came to.
@@ -55,6 +56,7 @@ class Found:
 
     method: str
     tried: Mapping[str, Accuracy]
+    spoiled: Mapping[str, float]
     magnitudes: Mapping[str, float]
     float_layers: Sequence[str]
     attempt: Attempt
@@ -67,6 +69,7 @@ def search(
     gate: Gate,
     *,
     probe: Callable[[Mapping[str, float]], Accuracy],
+    spoil: Callable[[Mapping[str, Mapping[str, float]]], Mapping[str, float]],
     attempt: Callable[[Mapping[str, float], Sequence[str]], Attempt],
     report: Report,
 ) -> Found:
@@ -75,10 +78,11 @@ def search(
     Args:
         network: FP32.
         candidates: by method, what activations are clipped at. Of the methods with the best validation Dice, but for
-            chance, the one with the fewest flipped voxels is taken.
+            chance, the one that flips the fewest pixels of spoiled slices is taken.
         slices: reads some slices to measure layers on.
         gate: what may be lost.
         probe: writes and measures a model on one engine, given what activations are clipped at.
+        spoil: of candidates, how many of a million pixels of spoiled slices are flipped.
         attempt: writes and measures a model on every engine, given that and the layers in float.
         report: takes lines for the user.
 
@@ -89,8 +93,11 @@ def search(
     for name, magnitudes in candidates.items():
         tried[name] = accuracy = probe(magnitudes)
         report(f"calibration {name}: Dice {accuracy.dice:.4f}, {accuracy.flipped_per_million:.0f} ppm flipped")
-    best = _best(tried)
-    found = Found(best, tried, candidates[best], [], attempt(candidates[best], []))
+    spoiled = dict(spoil(candidates)) if len(candidates) > 1 else {}
+    for name, flipped in spoiled.items():
+        report(f"calibration {name}: {flipped:.0f} ppm flipped of spoiled slices")
+    best = _best(tried, spoiled)
+    found = Found(best, tried, spoiled, candidates[best], [], attempt(candidates[best], []))
     return (
         found
         if not (fault := _fault(found, gate))
@@ -98,11 +105,11 @@ def search(
     )
 
 
-def _best(tried: Mapping[str, Accuracy]) -> str:
-    """The method with the fewest flipped voxels of those whose Dice is as good as the best, but for chance."""
+def _best(tried: Mapping[str, Accuracy], spoiled: Mapping[str, float]) -> str:
+    """The method that flips the fewest pixels of spoiled slices, of those whose Dice is the best but for chance."""
     top = max(accuracy.dice for accuracy in tried.values())
     good = [name for name, accuracy in tried.items() if top - accuracy.dice <= CHANCE_DICE]
-    return min(good, key=lambda name: tried[name].flipped_per_million)
+    return min(good, key=lambda name: spoiled.get(name, 0.0))
 
 
 def _fall_back(
@@ -119,7 +126,7 @@ def _fall_back(
     for count in range(1, len(order)):
         report(f"{fault} {order[count - 1]} goes back to float")
         layers = order[:count]
-        found = Found(found.method, found.tried, found.magnitudes, layers, attempt(found.magnitudes, layers))
+        found = replace(found, float_layers=layers, attempt=attempt(found.magnitudes, layers))
         if found.attempt.int8_mac_share < LEAST_INT8_SHARE:
             break
         if not (fault := _fault(found, gate)):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -25,6 +23,7 @@ from tumortrace_runtime.bundle import FORMAT, MANIFEST, SEAL, VERSION, seal_of
 from tumortrace_runtime.files import canonical_json, sha256_bytes, sha256_file, write_bytes
 from tumortrace_runtime.machine import inspect_machine
 from tumortrace_runtime.settings import to_dict
+from tumortrace_runtime.version import installed_version
 
 INTENDED_USE = "Research. Not a medical device: not for diagnosis, treatment or any other clinical decision."
 LIMITS = [
@@ -95,7 +94,7 @@ def _describe(name: str, checkpoint: Checkpoint, settings: Settings) -> dict[str
         },
         "model": to_dict(checkpoint.model),
         "training": dict(checkpoint.training),
-        "tools": {tool: importlib.metadata.version(tool) for tool in TOOLS if _installed(tool)},
+        "tools": {tool: version for tool in TOOLS if (version := installed_version(tool, tool))},
     }
 
 
@@ -103,7 +102,11 @@ def _calibration(names: Sequence[str], found: Found) -> dict[str, Any]:
     return {
         "method": found.method,
         "tried": {
-            method: {"dice": accuracy.dice, "flipped_per_million": accuracy.flipped_per_million}
+            method: {
+                "dice": accuracy.dice,
+                "flipped_per_million": accuracy.flipped_per_million,
+                "flipped_per_million_spoiled": found.spoiled.get(method),
+            }
             for method, accuracy in found.tried.items()
         },
         "float_layers": list(found.float_layers),
@@ -143,10 +146,6 @@ def _measurements(exported: Exported) -> dict[str, Any]:
         "ms_per_slice_without_fallback": {name: asdict(timing) for name, timing in exported.without_fallback.items()},
         "preferred": dict(exported.preferred),
     }
-
-
-def _installed(tool: str) -> bool:
-    return importlib.util.find_spec(tool) is not None
 
 
 def _seal(folder: Path, manifest: Mapping[str, Any]) -> None:

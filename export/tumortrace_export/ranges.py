@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 
 from tumortrace_export.onnx_model import INPUT
+from tumortrace_export.session import open_session
 from tumortrace_runtime.errors import CheckpointError, DatasetError
 from tumortrace_runtime.settings import require
 
@@ -34,7 +34,6 @@ SMALLEST_SCALE = 2.0**-14
 
 _FIRST_THRESHOLD = 128
 _BLOCK = 1 << 15  # values that are counted at once; they stay in the processor's cache
-_FATAL_ONLY = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,11 +182,7 @@ def _open(source: Path, tensors: Sequence[str]) -> Any:
     given = {value.name for value in (*model.graph.input, *model.graph.output)}
     further = [name for name in tensors if name not in given]
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in further)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = _FATAL_ONLY  # errors come as exceptions
-    # Threads that spin between runs slow NumPy, which counts meanwhile, to half its speed.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return open_session(model)
 
 
 def _run(session: Any, tensors: Sequence[str], batches: Iterable[Batch]) -> Iterator[tuple[str, Batch]]:

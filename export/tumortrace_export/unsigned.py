@@ -1,9 +1,11 @@
-"""A copy of an INT8 model for CPUs: the same integers, activations stored unsigned.
+"""Copies of an INT8 model for CPUs, whose integers may be unsigned where TensorRT's may not.
 
-ONNX Runtime's fast kernels take unsigned activations and signed weights, and so do OpenVINO's where there is no VNNI.
-Scales and weights stay; only the zero points of activations change, to 128, or to 0 behind a ReLU: its negative half is
-empty, and a type that begins at 0 lets ONNX Runtime fold the ReLU into the convolution. Behind a ReLU values beyond the
-signed range then saturate later.
+What leaves a ReLU is never negative, so half of int8 is empty behind it: uint8 from 0 has steps half as wide between
+the same bounds. CPUs multiply uint8 by int8 at least as fast as int8 by int8 (VNNI has no other product), and a type
+that begins at 0 lets ONNX Runtime fold the ReLU into the convolution.
+
+ONNX Runtime's fast kernels want unsigned activations everywhere, and so do OpenVINO's without VNNI: there all others
+become uint8 with a zero point of 128, the same integers as before.
 """
 
 from __future__ import annotations
@@ -11,23 +13,42 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from tumortrace_export.graph import producers, set_constant
-from tumortrace_export.quantise import MOVING
+from tumortrace_export.graph import constants, producers, set_constant
+from tumortrace_export.quantise import LAST, MOVING
+
+LAST_UNSIGNED = 255
 
 
-def to_unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The Q/DQ model with uint8 activations, as a new model.
+def unsigned_behind_relu(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The Q/DQ model with uint8 where values come out of a ReLU, as a new model.
 
     Args:
         model: as `quantise` makes it: int8, every zero point 0.
     """
+    return _unsigned(model, others=False)
+
+
+def to_unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The Q/DQ model with uint8 activations alone, as a new model.
+
+    Args:
+        model: as `quantise` makes it: int8, every zero point 0.
+    """
+    return _unsigned(model, others=True)
+
+
+def _unsigned(model: onnx.ModelProto, *, others: bool) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    made_by = producers(graph)
+    made_by, values = producers(graph), constants(graph)
     for node in [node for node in graph.node if node.op_type == "QuantizeLinear"]:
-        zero = 0 if _never_negative(node.input[0], made_by) else 128
-        set_constant(graph, node.input[2], np.array(zero, np.uint8))
+        _, scale, zero_point = node.input
+        if _never_negative(node.input[0], made_by):
+            set_constant(graph, scale, np.array(float(values[scale]) * LAST / LAST_UNSIGNED, np.float32))
+            set_constant(graph, zero_point, np.array(0, np.uint8))
+        elif others:
+            set_constant(graph, zero_point, np.array(128, np.uint8))
     return result
 
 

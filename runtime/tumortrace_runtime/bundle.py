@@ -160,7 +160,7 @@ def open_bundle(path: Path, *, public_key: Path | None = None) -> Bundle:
         confidence = _read_confidence(path, manifest)
         dict(manifest["measurements"]["preferred"])
         str(manifest["name"])
-    except (KeyError, TypeError, AttributeError) as problem:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
         told = f"a field is missing or of the wrong kind ({problem}); export anew."
         raise BundleError(f"{path / MANIFEST}: {told}") from problem
     except SpecError as problem:

@@ -18,6 +18,7 @@ from tumortrace_runtime.errors import TumorTraceError
 from tumortrace_runtime.golden import self_test
 from tumortrace_runtime.machine import Cpu, Machine, inspect_machine
 from tumortrace_runtime.segmenter import Segmenter
+from tumortrace_runtime.version import installed_version
 
 # Import name: distribution, what it serves, extra.
 _LIBRARIES = {
@@ -128,7 +129,7 @@ def diagnose(bundle: Path | None = None, public_key: Path | None = None) -> Diag
     opened = None if bundle is None else open_bundle(bundle, public_key=public_key)
     machine = inspect_machine()
     engines = tuple(inspect_engine(name) for name in sorted(BACKENDS))
-    libraries = {distribution: _version(name, distribution) for name, (distribution, *_) in _LIBRARIES.items()}
+    libraries = {distribution: installed_version(name, distribution) for name, (distribution, *_) in _LIBRARIES.items()}
     if machine.cuda:
         libraries[_CUDA] = next(_cuda_libraries(), "")
     return Diagnosis(
@@ -203,16 +204,6 @@ def _tensorrt_command(machine: Machine) -> str:
         return "sudo apt-get install tensorrt python3-libnvinfer"
     package = f"tensorrt-cu{machine.cuda.partition('.')[0]}"
     return f"pip install --extra-index-url https://pypi.nvidia.com {package}"
-
-
-def _version(module: str, distribution: str) -> str:
-    """The version of an installed library without importing it, which takes seconds for some; "" when missing."""
-    if importlib.util.find_spec(module) is None:
-        return ""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _cuda_libraries() -> Iterator[str]:

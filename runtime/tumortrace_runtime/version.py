@@ -1,5 +1,22 @@
-"""The version of the whole distribution; pyproject.toml reads it from here."""
+"""Versions: of the whole distribution, which pyproject.toml reads from here, and of installed libraries."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
+
 __version__ = "0.1.0"
+
+
+def installed_version(module: str, distribution: str) -> str:
+    """The version of an installed library without importing it, which takes seconds for some.
+
+    Returns:
+        "" where the module is missing; "unknown" where it comes from another distribution, as onnxruntime may.
+    """
+    if importlib.util.find_spec(module) is None:
+        return ""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

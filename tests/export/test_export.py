@@ -149,8 +149,9 @@ def test_auto_calibration_keeps_the_best_and_says_what_it_tried(bundle: Bundle) 
     best = tried[calibration["method"]]
     good = [each for each in tried.values() if max(other["dice"] for other in tried.values()) - each["dice"] <= 0.0005]
     assert best in good
-    assert best["flipped_per_million"] == min(each["flipped_per_million"] for each in good)
-    assert best == {name: artefact_of(bundle, "openvino", "int8")["accuracy"][name] for name in best}
+    assert best["flipped_per_million_spoiled"] == min(each["flipped_per_million_spoiled"] for each in good)
+    accuracy = artefact_of(bundle, "openvino", "int8")["accuracy"]
+    assert all(best[name] == accuracy[name] for name in ("dice", "flipped_per_million"))
 
 
 def test_the_readme_specifies_every_field(bundle: Bundle) -> None:

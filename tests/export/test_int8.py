@@ -63,6 +63,7 @@ class Search:
         *,
         methods: Iterable[str] = ("minmax",),
         tried: Iterable[Accuracy] = (accuracy(GOOD),),
+        spoiled: Mapping[str, float] | None = None,
     ) -> Found:
         outcomes = iter(tried)
 
@@ -74,9 +75,21 @@ class Search:
             self.attempts.append(float_layers)
             return outcome(float_layers)
 
+        def spoil(candidates: Mapping[str, Mapping[str, float]]) -> Mapping[str, float]:
+            assert list(candidates) == list(methods)
+            return spoiled or dict.fromkeys(candidates, 0.0)
+
         candidates = {name: self._magnitudes[name] for name in methods}
-        report = self.lines.append
-        return search(self._network, candidates, self._slices, GATE, probe=probe, attempt=attempt, report=report)
+        return search(
+            self._network,
+            candidates,
+            self._slices,
+            GATE,
+            probe=probe,
+            spoil=spoil,
+            attempt=attempt,
+            report=self.lines.append,
+        )
 
 
 @pytest.fixture
@@ -107,15 +120,18 @@ def all_engines(drop: float, share: float = 0.96) -> Attempt:
 def test_the_best_method_is_kept(
     tried: dict[str, tuple[float, float]], best: str, searching: Search, magnitudes: dict[str, Any]
 ) -> None:
-    outcomes = {name: accuracy(*tried[name]) for name in METHODS}
-    found = searching(lambda layers: all_engines(GOOD), methods=METHODS, tried=outcomes.values())
+    outcomes = {name: accuracy(tried[name][0], 77) for name in METHODS}
+    spoiled = {name: tried[name][1] for name in METHODS}
+    found = searching(lambda layers: all_engines(GOOD), methods=METHODS, tried=outcomes.values(), spoiled=spoiled)
 
     assert searching.probed == [magnitudes[name] for name in METHODS]
     assert (found.method, found.tried, found.magnitudes) == (best, outcomes, magnitudes[best])
     assert (searching.attempts, found.float_layers) == ([[]], [])
+    assert found.spoiled == spoiled
     dice, flipped = 0.9 - tried["minmax"][0], tried["minmax"][1]
-    assert searching.lines[0] == f"calibration minmax: Dice {dice:.4f}, {flipped} ppm flipped"
-    assert len(searching.lines) == len(METHODS)
+    assert searching.lines[0] == f"calibration minmax: Dice {dice:.4f}, 77 ppm flipped"
+    assert searching.lines[len(METHODS)] == f"calibration minmax: {flipped} ppm flipped of spoiled slices"
+    assert len(searching.lines) == 2 * len(METHODS)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -15,7 +15,7 @@ from tumortrace.checkpoint import Checkpoint
 from tumortrace.predict import TorchNetwork
 from tumortrace_export.lowering import block_head, take_integers
 from tumortrace_export.quantise import layers
-from tumortrace_export.unsigned import to_unsigned
+from tumortrace_export.unsigned import to_unsigned, unsigned_behind_relu
 from tumortrace_runtime.backends import Backend, load_backend
 from tumortrace_runtime.backends.backend import mac_share
 
@@ -39,7 +39,7 @@ def load_lowered(specimen: Callable[[str], Any], load_model: Callable[..., Backe
 
     def load(engine: str, name: str) -> Backend:
         model = specimen(name).quantised()
-        model = block_head(model) if engine == "openvino" else to_unsigned(model)
+        model = block_head(unsigned_behind_relu(model)) if engine == "openvino" else to_unsigned(model)
         taken = take_integers(model, specimen(name).config.stem)
         assert taken is not None
         return load_model(engine, *taken)

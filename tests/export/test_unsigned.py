@@ -1,4 +1,4 @@
-"""The copy for ONNX Runtime computes with the integers of its signed source."""
+"""The copies for CPUs: finer behind a ReLU than their signed source, and everywhere else the same integers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import onnx
 import pytest
 
 from tumortrace_export.graph import constants, producers
-from tumortrace_export.unsigned import to_unsigned
+from tumortrace_export.unsigned import to_unsigned, unsigned_behind_relu
 
 Floats = npt.NDArray[np.float32]
+EACH_COPY = pytest.mark.parametrize("copy", [unsigned_behind_relu, to_unsigned])
 ROOM = 1.25
 """Rounding adds up to more than FP32 gives: with ranges so much wider no integer is cut off."""
+
+Copy = Callable[[onnx.ModelProto], onnx.ModelProto]
 
 
 def behind_a_relu(model: onnx.ModelProto) -> dict[str, bool]:
@@ -31,46 +34,63 @@ def behind_a_relu(model: onnx.ModelProto) -> dict[str, bool]:
     return sources
 
 
+@EACH_COPY
 @pytest.mark.parametrize("name", ["unet-xs", "classic"])
-def test_zero_is_0_behind_a_relu_and_128_elsewhere(name: str, specimen: Callable[[str], Any]) -> None:
-    model = to_unsigned(specimen(name).quantised())
-    values, relu = constants(model.graph), behind_a_relu(model)
+def test_zero_and_step_are_those_of_the_integers(name: str, copy: Copy, specimen: Callable[[str], Any]) -> None:
+    source = specimen(name).quantised()
+    model = copy(source)
+    old, new, relu = constants(source.graph), constants(model.graph), behind_a_relu(model)
     assert {False, True} == set(relu.values())
     for node in (each for each in model.graph.node if each.op_type == "QuantizeLinear"):
-        zero_point = values[node.input[2]]
-        assert zero_point.dtype == np.uint8
-        assert zero_point == (0 if relu[node.name] else 128), node.name
+        scale, zero_point = (new[name] for name in node.input[1:])
+        if relu[node.name]:
+            assert (zero_point.dtype, zero_point) == (np.uint8, 0), node.name
+            assert scale * 255 == pytest.approx(old[node.input[1]] * 127, rel=1e-6)  # clipped where it was
+        else:
+            assert zero_point == (128 if copy is to_unsigned else 0), node.name
+            assert zero_point.dtype == (np.uint8 if copy is to_unsigned else np.int8)
+            assert scale == old[node.input[1]]
 
 
+@EACH_COPY
 @pytest.mark.parametrize("name", ["unet-xs", "classic"])
-def test_only_zero_points_change(name: str, specimen: Callable[[str], Any]) -> None:
+def test_nothing_else_changes(name: str, copy: Copy, specimen: Callable[[str], Any]) -> None:
     source = specimen(name).quantised()
-    before, model = source.SerializeToString(deterministic=True), to_unsigned(source)
+    before, model = source.SerializeToString(deterministic=True), copy(source)
     assert source.SerializeToString(deterministic=True) == before
     onnx.checker.check_model(model, full_check=True)
 
     assert list(model.graph.node) == list(source.graph.node)
-    zero_points = {node.input[2] for node in source.graph.node if node.op_type == "QuantizeLinear"}
+    changed = {name for node in source.graph.node if node.op_type == "QuantizeLinear" for name in node.input[1:]}
     old, new = constants(source.graph), constants(model.graph)
     assert list(old) == list(new)
-    for name_of, values in old.items():
-        if name_of not in zero_points:
-            assert new[name_of].dtype == values.dtype
-            np.testing.assert_array_equal(new[name_of], values)
+    for name_of in old.keys() - changed:
+        assert new[name_of].dtype == old[name_of].dtype
+        np.testing.assert_array_equal(new[name_of], old[name_of])
 
 
 @pytest.mark.parametrize("name", ["unet-xs", "three classes", "classic"])
-def test_in_range_the_logits_are_the_signed_models_to_the_bit(
+def test_both_copies_compute_the_same_to_the_bit(
     name: str, specimen: Callable[[str], Any], run_model: Callable[..., Floats]
 ) -> None:
     source, batch = specimen(name).quantised(ROOM), specimen(name).batch
-    logits = run_model(source, batch)
+    logits = run_model(unsigned_behind_relu(source), batch)
     assert np.ptp(logits) > 2
     np.testing.assert_array_equal(run_model(to_unsigned(source), batch), logits)
 
 
 @pytest.mark.parametrize("name", ["unet-xs", "three classes", "classic"])
-def test_in_range_they_agree_as_the_engine_fuses_them(
+def test_they_are_nearer_to_fp32_than_their_source(
+    name: str, specimen: Callable[[str], Any], run_model: Callable[..., Floats]
+) -> None:
+    sample = specimen(name)
+    expected, source = run_model(sample.model, sample.batch), sample.quantised()
+    signed, unsigned = (np.abs(run_model(each, sample.batch) - expected) for each in (source, to_unsigned(source)))
+    assert unsigned.mean() < 0.9 * signed.mean()
+
+
+@pytest.mark.parametrize("name", ["unet-xs", "three classes", "classic"])
+def test_both_agree_as_the_engine_fuses_them(
     name: str, specimen: Callable[[str], Any], run_model: Callable[..., Floats]
 ) -> None:
     """Within 2 % of the logits' spread at every pixel, 0.01 % in the mean: sums that lie between two steps may differ.
@@ -78,10 +98,10 @@ def test_in_range_they_agree_as_the_engine_fuses_them(
     Weights of 7 bits, so that no CPU saturates sums of products.
     """
     source, batch = specimen(name).quantised(ROOM, weight_bits=7), specimen(name).batch
-    signed, unsigned = (run_model(each, batch, optimised=True) for each in (source, to_unsigned(source)))
-    error = np.abs(unsigned - signed)
-    assert error.max() < 0.02 * np.ptp(signed)
-    assert error.mean() < 1e-4 * np.ptp(signed)
+    mixed, unsigned = (run_model(copy(source), batch, optimised=True) for copy in (unsigned_behind_relu, to_unsigned))
+    error = np.abs(unsigned - mixed)
+    assert error.max() < 0.02 * np.ptp(mixed)
+    assert error.mean() < 1e-4 * np.ptp(mixed)
 
 
 def test_the_trained_network_agrees_with_its_signed_source(
@@ -93,12 +113,3 @@ def test_the_trained_network_agrees_with_its_signed_source(
     for optimised in (False, True):
         error = np.abs(run_model(to_unsigned(source), slices, optimised=optimised) - logits)
         assert error.max() < 0.02 * np.ptp(logits)
-
-
-def test_behind_a_relu_values_saturate_later(specimen: Callable[[str], Any], run_model: Callable[..., Floats]) -> None:
-    """Ranges of half the width clip bright features in the signed model, and in the unsigned one none of those."""
-    sample = specimen("unet-xs")
-    expected = run_model(sample.model, sample.batch)
-    source = sample.quantised(0.5)
-    signed, unsigned = (np.abs(run_model(each, sample.batch) - expected) for each in (source, to_unsigned(source)))
-    assert unsigned.mean() < 0.9 * signed.mean()

@@ -96,6 +96,13 @@ def test_probabilities_mean_more_than_before(calibrated: Checkpoint, validation:
         assert report[told] == pytest.approx(expected_calibration_error(probabilities(logits, temperature), truth))
     assert report["temperature"] == calibrated.confidence.temperature
 
+    def surprise(temperature: float) -> float:
+        """The mean negative log-likelihood of the truth, which the temperature is chosen to make least."""
+        likely = np.where(truth > 0, probabilities(logits, temperature), 1 - probabilities(logits, temperature))
+        return float(-np.log(np.maximum(likely, 1e-7)).mean())
+
+    assert surprise(report["temperature"]) <= surprise(1.0) + 1e-6
+
 
 def test_turned_scans_are_less_familiar(calibrated: Checkpoint, validation: list[TrainingCase]) -> None:
     assert calibrated.confidence is not None

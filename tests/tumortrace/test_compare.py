@@ -112,7 +112,7 @@ def test_other_cases_are_refused_by_name() -> None:
     with pytest.raises(InputError, match="only A has a, b; only B has d"):
         compare_cases(cases_of(a=1, b=1, c=1), cases_of(c=1, d=1))
     many = numbered([0.0] * 14)
-    with pytest.raises(InputError, match=r"case 002, .* and 2 more\. Evaluate"):
+    with pytest.raises(InputError, match=r"case 002, .* and 9 more\. Evaluate"):
         compare_cases(many, many[:2])
 
 

@@ -77,7 +77,7 @@ def test_a_configuration_goes_through_json_unchanged() -> None:
         ("precision=fp16", r"TrainConfig\.precision"),
         ("preprocessing=5", r"[Pp]reprocessing is 5; an object wanted"),
         ("preprocessing.grid_px=64", r"Preprocessing\.grid_px is 64; a list wanted"),
-        ("loss.jaccard=1", "the loss is set as a whole"),
+        ("loss.jaccard=1", r'loss is set as a whole: loss=\{"jaccard": 1\}\.$'),
     ],
 )
 def test_an_override_that_does_not_hold_is_refused(override: str, told: str) -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tumortrace.checkpoint import CONFIG
+from tumortrace.checkpoint import CONFIG, load_checkpoint, save_checkpoint
 from tumortrace.distil import distillation_loss, open_teacher
 from tumortrace.index import Index, load_index
 from tumortrace.run import Run, open_run
 from tumortrace.split import Split, load_split
 from tumortrace.train import train
-from tumortrace_runtime.errors import CheckpointError, SpecError
+from tumortrace_runtime.errors import CheckpointError, DatasetError, SpecError
+from tumortrace_runtime.preprocess import network_batch
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +45,23 @@ def test_the_loss_is_least_where_the_student_agrees() -> None:
 def test_a_student_learns_and_records_its_teacher(
     student: Run, tiny_checkpoint: Path, index: Index, split: Split, tmp_path: Path
 ) -> None:
-    run = open_run(student.config, index, split, teachers=[tiny_checkpoint])
-    checkpoint = train(run, tmp_path / "taught")
-    alone = train(replace(student, config=replace(student.config, distillation=0.0)), tmp_path / "alone")
+    config = replace(student.config, steps_per_epoch=8, warmup_steps=0, ema_decay=0.0, distillation=20.0)
+    known = load_checkpoint(tiny_checkpoint)
+    contrary = {name: -tensor if name.startswith("head.") else tensor for name, tensor in known.weights.items()}
+    save_checkpoint(tmp_path / "teacher", replace(known, weights=contrary))  # says no where the truth says yes
+    run = open_run(config, index, split, teachers=[tmp_path / "teacher"])
+    taught = train(run, tmp_path / "taught")
+    alone = train(replace(student, config=replace(config, distillation=0.0)), tmp_path / "alone")
 
-    sha256 = json.loads((tiny_checkpoint / CONFIG).read_text())["weights_sha256"]
-    assert checkpoint.training["data"]["teachers"] == [sha256]
-    assert not torch.equal(checkpoint.weights["head.weight"], alone.weights["head.weight"])
+    teacher = load_checkpoint(tmp_path / "teacher")
+    data, of_teacher = taught.training["data"], teacher.training["data"]
+    assert data["teachers"] == [json.loads((tmp_path / "teacher" / CONFIG).read_text())["weights_sha256"]]
+    assert data["teachers_cases"] == sorted([*of_teacher["training_cases"], *of_teacher["validation_cases"]])
+
+    batch = torch.from_numpy(network_batch(run.validation[0].prepared.planes, 8, 16, 1))
+    said = teacher.network()(batch).sigmoid()
+    losses = [distillation_loss(one.network()(batch), said).item() for one in (taught, alone)]
+    assert losses[0] < 0.7 * losses[1]
 
 
 def test_a_teacher_that_saw_the_test_patients_is_refused(
@@ -58,7 +69,7 @@ def test_a_teacher_that_saw_the_test_patients_is_refused(
 ) -> None:
     seen = set(split.part("train")) | set(split.part("val"))
     fold = next(fold for fold in range(len(split.folds)) if seen & set(split.part("test", fold)))
-    with pytest.raises(SpecError, match="tested here; one that never saw the test patients is wanted"):
+    with pytest.raises(DatasetError, match="tested here, or its teacher was; one that never saw the test patients"):
         open_teacher(tiny_checkpoint, index, split, fold, student.config.preprocessing)
 
 

@@ -28,7 +28,7 @@ def train(data: Path, out: Path, *arguments: str) -> subprocess.CompletedProcess
     return subprocess.run([*program, *arguments], capture_output=True, text=True, env=environment, timeout=240)
 
 
-def test_two_processes_train_one_network(tiny_data: Path, tmp_path: Path) -> None:
+def test_two_processes_share_the_batches_of_one_run(tiny_data: Path, tmp_path: Path) -> None:
     done = train(tiny_data, tmp_path / "two", "--accelerator", "cpu", "--devices", "2")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("validation Dice") == 1

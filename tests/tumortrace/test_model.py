@@ -47,7 +47,7 @@ def test_the_small_network_meets_its_budget_and_the_reference_its_paper() -> Non
 
 @pytest.mark.parametrize("name", FAMILY)
 def test_logits_have_the_inputs_rows_and_columns(name: str) -> None:
-    network = build_model(family_config(name, in_channels=5, classes=2)).eval()
+    network = build_model(replace(family_config(name, in_channels=5), classes=2)).eval()
     with torch.inference_mode():
         logits = network(torch.randn(2, 5, 32, 48))
 

@@ -173,7 +173,7 @@ def test_a_folder_that_is_there_is_refused(run: Run, whole: Path) -> None:
 
 
 def test_nothing_to_resume_is_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="none"):
+    with pytest.raises(InputError, match=r"holds no config\.json, so there is nothing to resume"):
         train(run, tmp_path / "none", resume=True)
 
 

@@ -22,7 +22,7 @@ from tumortrace.config import build_config
 from tumortrace.index import load_index
 from tumortrace.search_space import apply_parameters, build_space
 from tumortrace.split import load_split
-from tumortrace.tune import Search, open_search, tune
+from tumortrace.tune import PRUNERS, Search, open_search, tune
 from tumortrace_runtime.errors import InputError, OutputError, SpecError
 from tumortrace_runtime.files import read_json, write_json
 
@@ -52,11 +52,13 @@ def no_bar(names: Sequence[str], label: str) -> AbstractContextManager[Iterable[
 
 @pytest.fixture(scope="module")
 def make_search(tiny_data: Path) -> MakeSearch:
-    def make(space: Any = SPACE, fold: int | None = None, progress: Any = no_bar, **settings: Any) -> Search:
+    def make(
+        space: Any = SPACE, fold: int | None = None, progress: Any = no_bar, pruner: str = "median", **settings: Any
+    ) -> Search:
         config = build_config({**CONFIG, **settings})
         index = load_index(tiny_data / "index.json")
         split = load_split(tiny_data / "split.json", index)
-        return open_search(config, build_space(space, config), index, split, fold, progress)
+        return open_search(config, build_space(space, config), index, split, fold, progress, pruner)
 
     return make
 
@@ -239,7 +241,7 @@ def test_a_study_grows(search: Search, whole: Path, tmp_path: Path) -> None:
 
 
 def test_trials_that_promise_little_are_given_up(make_search: MakeSearch, tmp_path: Path) -> None:
-    study = tune(make_search(epochs=3), tmp_path / "out", 5, pruner="hyperband")
+    study = tune(make_search(epochs=3, pruner="hyperband"), tmp_path / "out", 5)
 
     pruned = study.get_trials(states=[TrialState.PRUNED])
     assert pruned
@@ -250,23 +252,39 @@ def test_trials_that_promise_little_are_given_up(make_search: MakeSearch, tmp_pa
     assert any((trial.last_step or 0) < 3 for trial in pruned)
 
 
+def test_the_default_gives_up_what_is_below_the_median_after_a_quarter_of_the_epochs() -> None:
+    study = optuna.create_study(direction="maximize", pruner=PRUNERS["median"](8))
+    for _ in range(5):
+        trial = study.ask()
+        for epoch in range(1, 9):
+            trial.report(0.8, epoch)
+        study.tell(trial, 0.8)
+    poor, good = study.ask(), study.ask()
+    given_up = []
+    for epoch in range(1, 4):
+        poor.report(0.1, epoch)
+        good.report(0.9, epoch)
+        given_up.append((poor.should_prune(), good.should_prune()))
+    assert given_up == [(False, False), (True, False), (True, False)]
+
+
 def test_a_trial_that_cannot_be_trained_stops_no_other(make_search: MakeSearch, tmp_path: Path) -> None:
-    space = {"preprocessing.grid_px": {"choices": [[64, 64], [72, 72]]}}
+    space = {"preprocessing.grid_px": {"choices": [[64, 64], [32, 32]]}}
     lines: list[str] = []
     tune(make_search(space, epochs=1), tmp_path / "out", 4, report=lines.append)
 
     table = rows(tmp_path / "out")
     assert {(row["preprocessing.grid_px"], row["state"]) for row in table} == {
         ("[64, 64]", "complete"),
-        ("[72, 72]", "fail"),
+        ("[32, 32]", "fail"),
     }
-    assert all("multiples of 16 wanted" in row["problem"] for row in table if row["state"] == "fail")
+    assert all("do not fit" in row["problem"] for row in table if row["state"] == "fail")
     assert any("fail: preprocessing.grid_px" in line for line in lines)
 
 
 def test_a_study_without_a_trained_trial_is_an_error(make_search: MakeSearch, tmp_path: Path) -> None:
-    search = make_search({"preprocessing.grid_px": {"choices": [[72, 72]]}})
-    with pytest.raises(InputError, match=r"none of 2 trials could be trained; the last: .*multiples of 16 wanted"):
+    search = make_search({"preprocessing.grid_px": {"choices": [[32, 32]]}})
+    with pytest.raises(InputError, match=r"none of 2 trials could be trained; the last: .*do not fit"):
         tune(search, tmp_path / "out", 2)
 
 
@@ -280,6 +298,7 @@ def test_a_study_without_a_trained_trial_is_an_error(make_search: MakeSearch, tm
         ({"space": {"learning_rate": SPACE["learning_rate"]}}, r"space\.loss, space\.postprocessing\.threshold"),
         ({"seed": 1, "epochs": 3}, r"another config\.epochs, config\.seed"),
         ({"fold": 0}, r"another data\.fold"),
+        ({"pruner": "none"}, "another pruner"),
     ],
 )
 def test_another_search_does_not_go_on(change: dict[str, Any], told: str, make_search: MakeSearch, whole: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tumortrace.commands.options import BUNDLE, data_options, key_option
+from tumortrace.commands.options import BUNDLE, data_options, key_option, part_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ def command() -> None:
 @command.command("run")
 @click.argument("bundle", type=BUNDLE)
 @data_options
-@click.option("--part", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
+@part_options
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds over all cases.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; else the engine's choice.")
 @key_option
@@ -37,14 +37,19 @@ def bench_run(
     index_path: Path,
     split_path: Path,
     part: str,
+    fold: int | None,
     repeats: int,
     threads: int | None,
     public_key: Path | None,
     out: Path,
     as_json: bool,
 ) -> None:
-    """Segment a part's cases with every engine and precision that BUNDLE has and this machine can run, in turn."""
+    """Segment a part's cases with every engine and precision that BUNDLE has and this machine can run, in turn.
+
+    A test part with patients that the model was trained or chosen on is refused.
+    """
     from tumortrace.index import load_index, open_case
+    from tumortrace.provenance import refuse_seen
     from tumortrace.split import load_split
     from tumortrace_runtime.bench import bench_segmenters
     from tumortrace_runtime.bundle import open_bundle
@@ -54,8 +59,11 @@ def bench_run(
     from tumortrace_runtime.segmenter import Segmenter
 
     index = load_index(index_path)
-    scans = [open_case(index, name) for name in load_split(split_path, index).part(part)]
+    names = load_split(split_path, index).part(part, fold)
     opened = open_bundle(bundle, public_key=public_key)
+    if part == "test":
+        refuse_seen(str(bundle), opened.manifest.get("training", {}), names, index)
+    scans = [open_case(index, name) for name in names]
     segmenters, not_run = [], []
     with ExitStack() as stack:
         for backend, precision in opened.choices():

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import data_options, progress_bar
-from tumortrace_runtime.files import read_json
+from tumortrace.commands.options import accelerator_option, config_options, data_options, progress_bar, read_config
 
 if TYPE_CHECKING:
     from tumortrace.state import Epoch
@@ -25,16 +24,18 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.command("crossval")
 @data_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the cross-validation.")
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration as JSON.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as epochs=20.")
+@config_options
 @click.option(
     "--folds", metavar="N,N,...", callback=_numbers, help="Only these folds, from 0; others may run elsewhere."
 )
 @click.option(
-    "--seeds", metavar="N,N,...", callback=_numbers, help="Train each fold once per seed and test the ensemble."
+    "--seeds",
+    metavar="N,N,...",
+    callback=_numbers,
+    help="In place of the seed: train each fold once per seed and test the ensemble.",
 )
 @click.option("--teacher", type=click.Path(path_type=Path), help="Folder of another cross-validation to learn from.")
-@click.option("--accelerator", default="auto", show_default=True, help="cpu, cuda or mps; auto takes a GPU.")
+@accelerator_option
 @click.option("--resume", is_flag=True, help="Go on with folds that were stopped.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
@@ -50,18 +51,17 @@ def command(
     resume: bool,
     as_json: bool,
 ) -> None:
-    """Train, calibrate and test a model on each fold of the split, and pool the test cases of all folds.
+    """Train a model on each fold, choose its post-processing on val, test it, and pool the tests of all folds.
 
     A fold's test part is scored once: a fold that is done is left as it is. Several processes may share --out, each
     with --folds of its own; whichever ends last pools.
     """
-    from tumortrace.config import build_config
     from tumortrace.crossval import fold_dice, open_crossval, pool, run_fold
     from tumortrace.hardware import open_fabric
     from tumortrace.index import load_index
     from tumortrace.split import load_split
 
-    config = build_config(read_json(config_path) if config_path else {}, overrides)
+    config = read_config(config_path, overrides)
     open_fabric(accelerator)  # refuses what is not there before anything is written
     index = load_index(index_path)
     split = load_split(split_path, index)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import BUNDLE, data_options, engine_options, key_option, progress_bar
+from tumortrace.commands.options import (
+    BUNDLE,
+    data_options,
+    engine_options,
+    key_option,
+    part_options,
+    progress_bar,
+    refuse_given,
+)
 from tumortrace_runtime.files import sha256_file
 
 if TYPE_CHECKING:
@@ -20,8 +28,7 @@ if TYPE_CHECKING:
 @click.command("evaluate")
 @click.argument("model", metavar="CHECKPOINT|BUNDLE", type=BUNDLE)
 @data_options
-@click.option("--part", type=click.Choice(["train", "val", "test"]), default="test", show_default=True)
-@click.option("--fold", type=int, help="The part of this fold (from 0) instead of the fixed split's.")
+@part_options
 @click.option("--tolerance", type=float, default=2.0, show_default=True, help="Of surface Dice, in mm or else px.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the report.")
 @engine_options
@@ -84,6 +91,7 @@ def _predictor(model: Path, engine: dict[str, Any]) -> Iterator[tuple[Predict, d
             }
             yield (lambda scan: segmenter.segment(scan).mask), about, segmenter.bundle.manifest.get("training", {})
     else:
+        refuse_given(engine, "a checkpoint runs in PyTorch at fp32; give a bundle")
         from tumortrace.checkpoint import CONFIG, load_checkpoint
         from tumortrace.predict import CheckpointPredictor
 

@@ -6,11 +6,16 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
+from tumortrace_runtime.files import read_json
 from tumortrace_runtime.models import find_bundle
+
+if TYPE_CHECKING:
+    from tumortrace.config import TrainConfig
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., None])
@@ -53,6 +58,43 @@ def training_fold_option(command: F) -> F:
     return click.option("--fold", type=int, help="Train on this fold (from 0) instead of the fixed split.")(command)
 
 
+def part_options(command: F) -> F:
+    """Add --part and --fold, which say the cases to measure on."""
+    parts = click.Choice(["train", "val", "test"])
+    return _with(
+        command,
+        click.option("--part", type=parts, default="test", show_default=True, help="Of the split."),
+        click.option("--fold", type=int, help="The part of this fold (from 0) instead of the fixed split's."),
+    )
+
+
+def config_options(command: F) -> F:
+    """Add --config and --set, named `config_path` and `overrides` as `read_config` takes them."""
+    return _with(
+        command,
+        click.option("--config", "config_path", type=_PATH, help="Configuration as JSON."),
+        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a setting, as epochs=20."),
+    )
+
+
+def read_config(config_path: Path | None, overrides: Iterable[str]) -> TrainConfig:
+    """The configuration that --config and --set make together.
+
+    Raises:
+        InputError: the file is missing or no JSON.
+        SpecError: a setting does not exist, or its value does not hold.
+    """
+    from tumortrace.config import build_config
+
+    return build_config(read_json(config_path) if config_path else {}, overrides)
+
+
+def accelerator_option(command: F) -> F:
+    """Add --accelerator, as `tumortrace.hardware.open_fabric` takes it."""
+    text = "cpu, cuda or mps; auto takes a GPU."
+    return click.option("--accelerator", default="auto", show_default=True, help=text)(command)
+
+
 def engine_options(command: F) -> F:
     """Add --backend, --device, --precision and --threads, named as `Segmenter` takes them."""
     return _with(
@@ -62,6 +104,19 @@ def engine_options(command: F) -> F:
         click.option("--precision", help="fp32, fp16, bf16 or int8.  [default: what BUNDLE prefers]"),
         click.option("--threads", type=click.IntRange(min=1), help="CPU threads; else the engine's choice."),
     )
+
+
+def refuse_given(options: Iterable[str], why: str) -> None:
+    """Refuse options of the command that runs, by their parameters' names, where they stand on the command line.
+
+    Raises:
+        click.UsageError: one does; `why` says what is wrong with it.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in options and source is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]}: {why}.")
 
 
 def key_option(command: F) -> F:
@@ -74,7 +129,7 @@ def hardware_options(command: F) -> F:
     """Add --accelerator and --devices, named as `tumortrace.hardware.open_fabric` takes them."""
     return _with(
         command,
-        click.option("--accelerator", default="auto", show_default=True, help="cpu, cuda or mps; auto takes a GPU."),
+        accelerator_option,
         click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="Share each batch."),
     )
 

@@ -41,7 +41,7 @@ def command(
     be used is named with the reason, and the rest goes on (exit code 5).
     """
     from tumortrace_runtime.errors import ScanError, TumorTraceError
-    from tumortrace_runtime.io import find_cases, load_mapping
+    from tumortrace_runtime.io import find_cases, load_mapping, without_case
     from tumortrace_runtime.segmenter import Segmenter
 
     mapping = load_mapping(mapping_path) if mapping_path else None
@@ -49,7 +49,9 @@ def command(
     cases: list[CaseFiles] = []
     for scan in scans:
         try:
-            cases += find_cases(scan, layout, mapping)
+            found = find_cases(scan, layout, mapping)
+            refused += [f"{folder}: {reason}" for folder, reason in without_case(scan, found)]
+            cases += found
         except ScanError as problem:
             refused.append(str(problem))
     results = []
@@ -74,6 +76,7 @@ def _segment(segmenter: Segmenter, files: CaseFiles, mapping: ChannelMapping | N
     from tumortrace_runtime.files import atomic_directory, write_json
     from tumortrace_runtime.io import read_case, write_mask
     from tumortrace_runtime.overlay import draw_montage, encode_png
+    from tumortrace_runtime.preprocess import reference_number
 
     with atomic_directory(out / files.case_id) as folder:
         started = time.perf_counter()
@@ -82,7 +85,7 @@ def _segment(segmenter: Segmenter, files: CaseFiles, mapping: ChannelMapping | N
         result = segmenter.segment(scan)
         segmented = time.perf_counter()
         masks = write_mask(scan, result.mask, folder)
-        channel = scan.channels.index("flair") if "flair" in scan.channels else 0
+        channel = reference_number(scan.channels)
         overlay = draw_montage(scan.voxels[..., channel], result.mask, caption=files.case_id)
         (folder / "overlay.png").write_bytes(encode_png(overlay))
         values = result.to_dict()

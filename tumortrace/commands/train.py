@@ -8,8 +8,15 @@ from typing import Any
 
 import click
 
-from tumortrace.commands.options import data_options, hardware_options, no_bar, progress_bar, training_fold_option
-from tumortrace_runtime.files import read_json
+from tumortrace.commands.options import (
+    config_options,
+    data_options,
+    hardware_options,
+    no_bar,
+    progress_bar,
+    read_config,
+    training_fold_option,
+)
 
 TEACHER = "Checkpoint to learn from too, with --set distillation=WEIGHT; several are averaged."
 
@@ -18,8 +25,7 @@ TEACHER = "Checkpoint to learn from too, with --set distillation=WEIGHT; several
 @data_options
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @training_fold_option
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="Configuration as JSON.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as epochs=20.")
+@config_options
 @click.option("--teacher", "teachers", multiple=True, type=click.Path(path_type=Path), help=TEACHER)
 @hardware_options
 @click.option("--resume", is_flag=True, help="Go on where the run in --out was stopped.")
@@ -41,7 +47,6 @@ def command(
 
     --out/best is the checkpoint to evaluate and export. A run that was stopped goes on exactly with --resume.
     """
-    from tumortrace.config import build_config
     from tumortrace.hardware import open_fabric
     from tumortrace.index import load_index
     from tumortrace.run import open_run
@@ -49,7 +54,7 @@ def command(
     from tumortrace.split import load_split
     from tumortrace.train import check_config, train
 
-    config = build_config(read_json(config_path) if config_path else {}, overrides)
+    config = read_config(config_path, overrides)
     if not resume:
         refuse_existing(out)  # before all cases are read
     check_config(config, devices, taught=bool(teachers))

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import data_options, progress_bar, training_fold_option
+from tumortrace.commands.options import (
+    accelerator_option,
+    config_options,
+    data_options,
+    progress_bar,
+    read_config,
+    training_fold_option,
+)
 from tumortrace_runtime.files import read_json
 
 if TYPE_CHECKING:
@@ -24,8 +31,7 @@ if TYPE_CHECKING:
 )
 @training_fold_option
 @click.option("--space", "space_path", type=click.Path(path_type=Path), help="Search space as JSON; else the default.")
-@click.option("--config", "config_path", type=click.Path(path_type=Path), help="What does not vary, as JSON.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting, such as epochs=20.")
+@config_options
 @click.option(
     "--pruner",
     type=click.Choice(["median", "hyperband", "none"]),
@@ -34,7 +40,7 @@ if TYPE_CHECKING:
     help="What gives up trials that promise little.",
 )
 @click.option("--storage", metavar="URL", help="Database of the study, where machines share no folder; else in --out.")
-@click.option("--accelerator", default="auto", show_default=True, help="cpu, cuda or mps; auto takes a GPU.")
+@accelerator_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(
     index_path: Path,
@@ -55,20 +61,18 @@ def command(
     --out/best.json is the configuration to train with. A study that was stopped goes on when the command is given
     again, the trial that was killed included, and several of the same command work on one study together.
     """
-    from tumortrace.config import build_config
     from tumortrace.index import load_index
     from tumortrace.search_space import DEFAULT_SPACE, build_space
     from tumortrace.split import load_split
     from tumortrace.tune import open_search, tune
 
-    config = build_config(read_json(config_path) if config_path else {}, overrides)
+    config = read_config(config_path, overrides)
     space = build_space(read_json(space_path) if space_path else DEFAULT_SPACE, config)
     index = load_index(index_path)
     split = load_split(split_path, index)
 
-    search = open_search(config, space, index, split, fold, progress_bar)
-    how: dict[str, Any] = {"pruner": pruner, "storage": storage, "accelerator": accelerator}
-    study = tune(search, out, trials, **how, progress=progress_bar, report=_report)
+    search = open_search(config, space, index, split, fold, progress_bar, pruner)
+    study = tune(search, out, trials, storage=storage, accelerator=accelerator, progress=progress_bar, report=_report)
     result = _result(study, out)
     click.echo(json.dumps(result) if as_json else _text(result))
 
@@ -80,11 +84,13 @@ def _report(line: str) -> None:
 def _result(study: Study, out: Path) -> dict[str, Any]:
     from optuna.trial import TrialState
 
+    from tumortrace.tune import trial_folder
+
     states = Counter(trial.state.name.lower() for trial in study.trials)
     result: dict[str, Any] = {"study": study.study_name, "trials": dict(states), "best": None}
     if states[TrialState.COMPLETE.name.lower()]:
         best = study.best_trial
-        folder = out / "trials" / f"{best.number:03d}"
+        folder = trial_folder(out, best.number)
         result["best"] = {
             "trial": best.number,
             "validation_dice": best.value,

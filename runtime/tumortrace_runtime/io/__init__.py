@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.io.folders import subfolders
 from tumortrace_runtime.io.mapping import load_mapping
 from tumortrace_runtime.io.scan import (
     CHANNELS,
@@ -35,6 +36,7 @@ __all__ = [
     "load_layout",
     "load_mapping",
     "read_case",
+    "without_case",
     "write_case",
     "write_mask",
 ]
@@ -77,6 +79,15 @@ def find_cases(root: Path, layout: str | None = None, mapping: ChannelMapping | 
     if len(found) > 1:
         raise ScanError(f"{root}: holds cases of several layouts ({', '.join(found)}); say which one to read.")
     return next(iter(found.values()))
+
+
+def without_case(root: Path, found: Sequence[CaseFiles]) -> list[tuple[Path, str]]:
+    """The folders in a folder of cases in which `find_cases` saw none, and why, so that none goes unmentioned."""
+    folders = {files.folder for files in found}
+    if root in folders:
+        return []
+    reason = f"holds no image of the {found[0].layout} layout; its images may be missing or named otherwise."
+    return [(folder, reason) for folder in subfolders(root) if folder not in folders]
 
 
 def read_case(files: CaseFiles, mapping: ChannelMapping | None = None, *, with_truth: bool = True) -> Scan:

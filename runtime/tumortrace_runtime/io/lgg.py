@@ -26,7 +26,7 @@ from tumortrace_runtime.preprocess import replaced_channels
 LAYOUT_CHANNELS = ("t1", "flair", "t1ce")
 WANTED = "slices NAME_<n>.tif"
 
-_SLICE = re.compile(r"(?P<name>.+)_(?P<number>\d+)(?P<mask>_mask)?\.tif")
+_SLICE = re.compile(r"(?P<name>.+)_(?P<number>\d+)(?P<mask>_mask)?\.tif", re.IGNORECASE)
 _PATIENT = re.compile(r"TCGA_(?P<site>[A-Z0-9]{2})_[A-Z0-9]+")
 
 

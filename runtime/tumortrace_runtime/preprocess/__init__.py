@@ -14,6 +14,7 @@ from tumortrace_runtime.preprocess.pipeline import (
     Prepared,
     network_batch,
     preprocess,
+    reference_number,
     replaced_channels,
 )
 from tumortrace_runtime.preprocess.spec import Preprocessing
@@ -34,6 +35,7 @@ __all__ = [
     "packed_shape",
     "place",
     "preprocess",
+    "reference_number",
     "replaced_channels",
     "to_grid",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +100,11 @@ def replaced_channels(voxels: npt.NDArray[np.generic], channels: tuple[str, ...]
         for number, name in enumerate(channels)
         if name != REFERENCE_CHANNEL and np.array_equal(voxels[..., number], reference)
     )
+
+
+def reference_number(channels: Sequence[str]) -> int:
+    """The number of the channel that shows the lesion best: FLAIR, or the first where there is none."""
+    return channels.index(REFERENCE_CHANNEL) if REFERENCE_CHANNEL in channels else 0
 
 
 def check_voxels(voxels: npt.NDArray[np.generic], spec: Preprocessing) -> None:
