@@ -34,7 +34,7 @@ from tumortrace_runtime.command import run
 from tumortrace_runtime.confidence import OodReference, Reliability, probabilities, reliability
 from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.files import sha256_file, write_json
-from tumortrace_runtime.inference import MeasuringNetwork, infer_with_statistics
+from tumortrace_runtime.inference import BATCH_SIZE, MeasuringNetwork, infer_with_statistics
 from tumortrace_runtime.io import find_cases, read_case
 from tumortrace_runtime.preprocess import Preprocessing, preprocess
 from tumortrace_runtime.table import format_table
@@ -62,7 +62,7 @@ class Model:
 
     def look_at(self, planes: Planes, replaced: Sequence[str] = ()) -> tuple[npt.NDArray[Any], float]:
         """Logits (slices, rows, columns) on the network's grid, and the out-of-distribution score, of a scan."""
-        output, statistics = infer_with_statistics(self.network, planes, self.spec.context, 4)
+        output, statistics = infer_with_statistics(self.network, planes, self.spec.context, BATCH_SIZE)
         return output[:, 0], self.reference.score(statistics, replaced)
 
 

@@ -18,7 +18,7 @@ from tumortrace.dataset import TrainingCase
 from tumortrace.mask_search import choose_postprocessing
 from tumortrace.model import channels_last
 from tumortrace.ood import FALSE_ALARMS
-from tumortrace.ood_study import BATCH_SIZE, Studied, learn_reference, study_case
+from tumortrace.ood_study import Studied, learn_reference, study_case
 from tumortrace.predict import TorchNetwork
 from tumortrace.temperature import fit_temperature
 from tumortrace_runtime.confidence import (
@@ -29,7 +29,7 @@ from tumortrace_runtime.confidence import (
     probabilities,
 )
 from tumortrace_runtime.errors import DatasetError
-from tumortrace_runtime.inference import infer_with_statistics
+from tumortrace_runtime.inference import BATCH_SIZE, infer_with_statistics
 from tumortrace_runtime.postprocess import Mask, Postprocessing
 from tumortrace_runtime.preprocess import Prepared, Preprocessing, from_grid
 from tumortrace_runtime.settings import from_dict, to_dict

@@ -39,7 +39,7 @@ from tumortrace.strata import assign_strata
 from tumortrace.train import check_config, train
 from tumortrace_runtime.errors import InputError, OutputError, SpecError
 from tumortrace_runtime.files import atomic_directory, read_json, sha256_file, write_json
-from tumortrace_runtime.inference import predict_mask, tumour_logits
+from tumortrace_runtime.inference import BATCH_SIZE, predict_mask, tumour_logits
 from tumortrace_runtime.metrics import CaseMetrics
 from tumortrace_runtime.settings import to_dict
 
@@ -269,7 +269,9 @@ def _choose(crossval: CrossValidation, fold: int, network: TorchNetwork, progres
     preprocessing = crossval.config.preprocessing
     with progress(crossval.split.part("val", fold), "choosing post-processing") as names:
         cases = (prepare_case(open_case(crossval.index, name), preprocessing) for name in names)
-        scored = [(tumour_logits(network, case.prepared, preprocessing.context, 8), case.truth) for case in cases]
+        scored = [
+            (tumour_logits(network, case.prepared, preprocessing.context, BATCH_SIZE), case.truth) for case in cases
+        ]
     tumours = [crossval.index.case(name).tumour_voxels for name in crossval.split.part("train", fold)]
     return choose_postprocessing(scored, crossval.config.postprocessing, tumours)
 

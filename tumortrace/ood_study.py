@@ -15,12 +15,11 @@ from tumortrace.ood import FEWEST_SCANS, fit_reference
 from tumortrace.perturb import Planes, ways_to_spoil
 from tumortrace.predict import TorchNetwork
 from tumortrace_runtime.confidence import OodReference
-from tumortrace_runtime.inference import infer_with_statistics
+from tumortrace_runtime.inference import BATCH_SIZE, infer_with_statistics
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL, Preprocessing, network_batch
 
 Doubles = npt.NDArray[np.float64]
 
-BATCH_SIZE = 8
 EVERY = 8
 """Of a copy every eighth slice is looked at, and compared with the same slices of the scan itself."""
 

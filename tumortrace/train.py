@@ -36,7 +36,7 @@ from tumortrace.run_folder import open_folder
 from tumortrace.state import Epoch, load_state, save_state
 from tumortrace.supervision import Supervised, supervised_loss
 from tumortrace_runtime.errors import SpecError
-from tumortrace_runtime.inference import segment_prepared
+from tumortrace_runtime.inference import BATCH_SIZE, segment_prepared
 from tumortrace_runtime.metrics import dice
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL
 from tumortrace_runtime.settings import require, to_dict
@@ -177,7 +177,7 @@ def validate(network: nn.Module, cases: Sequence[TrainingCase], config: TrainCon
     runner = TorchNetwork(network.eval(), bf16=config.precision == "bf16")
     scores = {}
     for case in cases:
-        mask = segment_prepared(runner, case.prepared, config.preprocessing.context, 8, config.postprocessing)
+        mask = segment_prepared(runner, case.prepared, config.preprocessing.context, BATCH_SIZE, config.postprocessing)
         scores[case.case_id] = dice(mask, case.truth)
     return scores
 

@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from tumortrace.dataset import TrainingCase
 from tumortrace_runtime.bench import Timing, measure_interleaved
-from tumortrace_runtime.inference import Network, finish, infer
+from tumortrace_runtime.inference import BATCH_SIZE, Network, finish, infer
 from tumortrace_runtime.metrics import dice
 from tumortrace_runtime.postprocess import Mask, Postprocessing, label_lesions
 from tumortrace_runtime.preprocess import Preprocessing
-from tumortrace_runtime.segmenter import BATCH_SIZE
 
 REPEATS = 20
 WARMUP = 3

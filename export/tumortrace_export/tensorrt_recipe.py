@@ -8,7 +8,7 @@ from pathlib import Path
 from tumortrace_export.onnx_model import INPUT
 from tumortrace_runtime.backends.tensorrt_recipe import FORMAT, RECIPE, VERSION
 from tumortrace_runtime.files import sha256_file, write_json
-from tumortrace_runtime.segmenter import BATCH_SIZE
+from tumortrace_runtime.inference import BATCH_SIZE
 
 WORKSPACE_BYTES = 1 << 30
 """Scratch memory that the builder may use: leaves room on a Jetson of 8 GB, whose GPU shares it with everything."""

@@ -32,7 +32,8 @@ def pack_batch(planes: Annotated[NDArray[numpy.float32], dict(shape=(None, None,
     """
     Write slices and their neighbours to `out` as a network takes them that begins with integers.
 
-    An integer is clamp(round(plane / scale) + zero_point), ties to even, the quotient in float32; NaN gives the lowest.
+    An integer is clamp(round(plane / scale + dither) + zero_point), ties to even, quotient and sum in float32, the dither as
+    preprocess/README.md defines it; NaN gives the lowest.
     The channels of `out` are those of `network_batch` after space to depth: (neighbour, channel, row in the block, column
     in the block), the last one running fastest.
 

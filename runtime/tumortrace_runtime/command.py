@@ -1,8 +1,7 @@
-"""How both programs, `tumortrace` and `tumortrace-export`, end: messages on stderr and exit codes.
+"""How `tumortrace`, `tumortrace-export` and `tumortrace-qat` end: messages on stderr and exit codes.
 
-0 done, 1 internal error (a traceback), 2 wrong input or usage, 3 accuracy not reached, 4 regression found, 5 done in
-part; 130 after Ctrl-C, as shells have it. Where the reader of the output went away, click ends the program with 1 and
-without a message.
+0 done, 1 internal error (a traceback), 2 wrong input or usage, 3 accuracy not reached, 5 done in part; 130 after
+Ctrl-C, as shells have it. Where the reader of the output went away, click ends the program with 1 and no message.
 """
 
 from __future__ import annotations

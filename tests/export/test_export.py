@@ -339,6 +339,9 @@ def test_the_manifest_says_that_masks_and_statistics_are_given(masks_bundle: Bun
 
 def test_formats_that_were_not_asked_for_are_not_there(masks_bundle: Bundle) -> None:
     assert not [name for name in masks_bundle.manifest["files"] if "tensorrt" in name]
+
+
+def test_all_formats_can_be_made_where_their_libraries_are() -> None:
     assert set(formats_here()) == {"onnx", "openvino", "tensorrt"}
 
 

@@ -18,7 +18,7 @@ from tumortrace_export.lowering import block_head, take_integers
 from tumortrace_export.onnx_model import INPUT, OUTPUT
 from tumortrace_export.unsigned import to_unsigned
 from tumortrace_runtime.backends import Backend
-from tumortrace_runtime.preprocess import IntegerInput, packed_batch
+from tumortrace_runtime.preprocess import IntegerInput
 
 Floats = npt.NDArray[np.float32]
 
@@ -40,7 +40,7 @@ def test_openvino_gives_the_same_logits_for_packed_integers_and_a_blocked_head(
 
     assert np.ptp(logits) > 3
     for stop in (5, 1):
-        packed = packed_batch(sample.planes, 0, stop, 1, taken[1])
+        packed = sample.packed(0, stop, taken[1])
         np.testing.assert_array_equal(lowered.run(packed), logits[:stop])
     assert lowered.layer_precisions == {"int8": len(lowered.layers)}
 
@@ -56,7 +56,7 @@ def test_onnxruntime_gives_the_same_logits_for_packed_integers(
     plain, lowered = load_model("onnxruntime", source), load_model("onnxruntime", *taken)
 
     for start, stop in ((0, 5), (2, 3)):
-        packed = packed_batch(sample.planes, start, stop, 1, taken[1])
+        packed = sample.packed(start, stop, taken[1])
         np.testing.assert_array_equal(lowered.run(packed), plain.run(sample.batch[start:stop]))
     assert lowered.layer_precisions == plain.layer_precisions
 

@@ -15,7 +15,6 @@ from tumortrace_export.onnx_model import OUTPUT
 from tumortrace_export.outputs import MASK, STATISTICS, give_mask, give_statistics
 from tumortrace_export.unsigned import to_unsigned
 from tumortrace_runtime.backends import Backend
-from tumortrace_runtime.preprocess import packed_batch
 
 Floats = npt.NDArray[np.float32]
 
@@ -64,7 +63,7 @@ def test_openvino_gives_a_mask_and_statistics_and_stays_int8(
     threshold = logit_of_a_pixel(logits)
     backend = load_model("openvino", give_mask(give_statistics(model), threshold), spec)
 
-    outputs = backend.run_all(packed_batch(sample.planes, 0, 5, 1, spec))
+    outputs = backend.run_all(sample.packed(0, 5, spec))
     assert list(outputs) == [MASK, STATISTICS]
     assert_mask(outputs[MASK], logits, threshold)
     # by ONNX Runtime, whose values lie a step aside here and there
@@ -82,7 +81,7 @@ def test_onnxruntime_gives_a_mask_and_statistics_and_fuses_as_before(
     lowered = take_integers(to_unsigned(sample.quantised()), sample.config.stem)
     assert lowered is not None
     model, spec = lowered
-    packed = packed_batch(sample.planes, 0, 5, 1, spec)
+    packed = sample.packed(0, 5, spec)
     plain = load_model("onnxruntime", model, spec)
     logits = plain.run(packed)
     threshold = logit_of_a_pixel(logits)

@@ -9,7 +9,7 @@ import pytest
 
 from tumortrace_export.tensorrt_recipe import write_recipe
 from tumortrace_runtime.files import sha256_bytes
-from tumortrace_runtime.segmenter import BATCH_SIZE
+from tumortrace_runtime.inference import BATCH_SIZE
 
 
 @pytest.fixture

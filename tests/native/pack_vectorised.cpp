@@ -5,8 +5,10 @@
 
 #include "tumortrace/pack.hpp"
 
-void compiled(const float* values, std::size_t count, tumortrace::Quantisation by, std::uint8_t* bytes);
+void compiled(const float* values, std::size_t count, tumortrace::Quantisation by, tumortrace::Dither dither,
+              std::uint8_t* bytes);
 
-void compiled(const float* values, std::size_t count, tumortrace::Quantisation by, std::uint8_t* bytes) {
-    tumortrace::detail::quantise<std::int8_t>(values, count, by, bytes);
+void compiled(const float* values, std::size_t count, tumortrace::Quantisation by, tumortrace::Dither dither,
+              std::uint8_t* bytes) {
+    tumortrace::detail::quantise<std::int8_t>(values, count, by, dither, bytes);
 }

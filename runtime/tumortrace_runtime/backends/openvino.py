@@ -31,11 +31,12 @@ from tumortrace_runtime.backends.backend import (
     most_macs,
 )
 from tumortrace_runtime.errors import BackendError
+from tumortrace_runtime.inference import BATCH_SIZE
 from tumortrace_runtime.preprocess import IntegerInput
 
 DEFAULT_DEVICE = "CPU"
 
-BATCH_SIZES = (4, 1)
+BATCH_SIZES = (BATCH_SIZE, 1)
 """A model is compiled for each: with a batch of fixed size OpenVINO leaves out changes of layout that it else makes."""
 
 _KINDS = {

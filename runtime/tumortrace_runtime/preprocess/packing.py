@@ -66,8 +66,8 @@ def packed_shape(
 def packed_batch(planes: npt.NDArray[np.float32], start: int, stop: int, context: int, spec: IntegerInput) -> Integers:
     """The network's input for slices `start` to `stop` - 1 as integers, channels last.
 
-    To the bit what `network_batch` gives, quantised as ONNX's QuantizeLinear does it, its blocks of pixels moved into
-    channels as `torch.nn.PixelUnshuffle` does it. Infinities become the outermost integers, NaN the lowest.
+    What `network_batch` gives, quantised with the dither that README.md defines, its blocks of pixels made channels
+    as `torch.nn.PixelUnshuffle` does it. Infinities become the outermost integers, NaN the lowest.
 
     Args:
         planes: (slices, channels, rows, columns) float32, C-contiguous, as `preprocess` gives them.

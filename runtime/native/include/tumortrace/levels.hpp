@@ -27,24 +27,6 @@ inline bool uniform(const std::uint16_t* levels) noexcept {
 
 }  // namespace detail
 
-/// Writes table[level] for every level.
-inline void look_up(const std::uint16_t* __restrict levels, std::size_t count, const std::uint8_t* __restrict table,
-                    std::uint8_t* __restrict bytes) noexcept {
-    std::size_t i = 0;
-    for (; i + detail::levels_at_once <= count; i += detail::levels_at_once) {
-        if (detail::uniform(levels + i)) {
-            std::memset(bytes + i, table[levels[i]], detail::levels_at_once);
-            continue;
-        }
-        for (std::size_t k = i; k < i + detail::levels_at_once; ++k) {
-            bytes[k] = table[levels[k]];
-        }
-    }
-    for (; i < count; ++i) {
-        bytes[i] = table[levels[i]];
-    }
-}
-
 /// A histogram that is emptied and filled again; nothing is allocated after its construction. At most 2^32 - 1 levels
 /// can be counted.
 class Histogram {

@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "tumortrace/batch.hpp"
+#include "tumortrace/dither.hpp"
 
 namespace tumortrace {
 
@@ -33,9 +34,9 @@ namespace detail {
 /// Columns that are quantised at a time; a multiple of every block.
 constexpr std::size_t tile_px = 1024;
 
-/// Writes the bytes of clamp(round(value / scale) + zero_point), ties to even; NaN gives the lowest integer.
+/// Writes the bytes of clamp(round(value / scale + dither) + zero_point), ties to even; NaN gives the lowest integer.
 template <typename Integer>
-inline void quantise(const float* __restrict values, std::size_t count, Quantisation by,
+inline void quantise(const float* __restrict values, std::size_t count, Quantisation by, Dither dither,
                      std::uint8_t* __restrict bytes) noexcept {
     // Floats around 1.5 x 2^23 are 1 apart: the sum rounds as wanted, and its lowest byte is the integer's.
     constexpr float magic = 12582912.0F;
@@ -43,7 +44,7 @@ inline void quantise(const float* __restrict values, std::size_t count, Quantisa
     const auto high = static_cast<float>(std::numeric_limits<Integer>::max() - by.zero_point);
     const auto zero_point = static_cast<std::uint32_t>(by.zero_point);
     for (std::size_t i = 0; i < count; ++i) {
-        const float quotient = values[i] / by.scale;
+        const float quotient = values[i] / by.scale + dither.at(i);
         const float raised = quotient > low ? quotient : low;
         const float shifted = (raised < high ? raised : high) + magic;
         std::uint32_t bits = 0;
@@ -86,19 +87,18 @@ class QuantisedPlanes {
     QuantisedPlanes(const float* planes, const PlanesShape& shape, Quantisation by)
         : planes_(planes), shape_(shape), by_(by) {}
 
-    void begin_plane(std::size_t slice, std::size_t channel) noexcept {
-        plane_ = planes_ + (slice * shape_.channels + channel) * shape_.rows * shape_.columns;
-    }
+    void begin_plane(std::size_t slice, std::size_t channel) noexcept { number_ = slice * shape_.channels + channel; }
 
     void write(std::size_t row, std::size_t column, std::size_t count, std::uint8_t* bytes) noexcept {
-        quantise<Integer>(plane_ + row * shape_.columns + column, count, by_, bytes);
+        const float* values = planes_ + (number_ * shape_.rows + row) * shape_.columns + column;
+        quantise<Integer>(values, count, by_, dither_of(number_, row, column), bytes);
     }
 
   private:
     const float* planes_;
     PlanesShape shape_;
     Quantisation by_;
-    const float* plane_ = nullptr;
+    std::size_t number_ = 0;
 };
 
 /// Puts together a batch from pixels that are given row by row.
@@ -170,8 +170,8 @@ void pack_from(Source& source, const PlanesShape& shape, const BatchRange& range
 /// Quantises the slices of a batch and their neighbours and packs them, each plane once, as an integer network takes
 /// them.
 ///
-/// With q = clamp(round(plane / scale) + zero_point), ties to even, clamped to the range of `Integer`, the quotient in
-/// float32:
+/// With q = clamp(round(plane / scale + dither) + zero_point), ties to even, clamped to the range of `Integer`,
+/// quotient and sum in float32, and the dither of `dither_of`:
 ///
 ///     batch[n, y, x, (k * channels + c) * block * block + dy * block + dx]
 ///         = q[clip(start + n + k - context, 0, slices - 1), c, y * block + dy, x * block + dx]

@@ -10,8 +10,6 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
-#include <tuple>
-#include <type_traits>
 #include <vector>
 
 #include "tumortrace/batch.hpp"
@@ -47,7 +45,6 @@ struct Opening {
 struct ChannelPlan {
     bool replaced;  ///< a copy of the reference, or known to be one; its plane is 0
     ChannelStatistics statistics;
-    Levels levels;
     float fill;  ///< what the grid holds around the slice
 };
 
@@ -65,7 +62,6 @@ class Preprocessor {
     /// @return what is wrong; unless that is nothing, there is no scan to write batches of
     Opening open(const Voxels& voxels, const std::vector<bool>& known = {}) {
         channels_.clear();
-        tables_key_.reset();
         voxels_ = voxels;
         if (std::find(voxels.shape.begin(), voxels.shape.end(), 0U) != voxels.shape.end()) return {Problem::empty};
         if (!countable(voxels)) return {Problem::too_large};
@@ -107,8 +103,7 @@ class Preprocessor {
     /// @param block 1, 2 or 4; divides the grid's rows and columns
     template <typename Integer>
     void pack(const BatchRange& range, std::size_t block, Quantisation by, Integer* batch) {
-        set_tables<Integer>(by);
-        Integers<Integer> source{*this, by, {}, {}};
+        Integers<Integer> source{*this, by, {}};
         const PlanesShape shape{voxels_.slices(), channels_.size(), spec_.grid.rows, spec_.grid.columns};
         detail::pack_from(source, shape, range, block, reinterpret_cast<std::uint8_t*>(batch));
     }
@@ -140,14 +135,14 @@ class Preprocessor {
     Opening plan_channels(const std::vector<bool>& known, const std::vector<Extremes>& extremes) {
         for (std::size_t channel = 0; channel < voxels_.channels(); ++channel) {
             if ((channel < known.size() && known[channel]) || copies_reference(channel)) {
-                channels_.push_back({true, {}, {}, 0});
+                channels_.push_back({true, {}, 0});
                 continue;
             }
             const ChannelFindings found = statistics_(voxels_, channel, extremes[channel], spec_.rule);
             if (found.refusal == Refusal::no_foreground) return {Problem::no_foreground, channel};
             if (found.refusal == Refusal::one_value) return {Problem::one_value, channel, 0, found.only_value};
             const float fill = normalised(found.statistics.background, found.statistics);
-            channels_.push_back({false, found.statistics, found.levels, fill});
+            channels_.push_back({false, found.statistics, fill});
         }
         return {};
     }
@@ -258,63 +253,19 @@ class Preprocessor {
         });
     }
 
-    /// What a channel's values become as integers, for as long as scan and quantisation stay the same.
-    struct Table {
-        std::uint8_t fill = 0;
-        std::vector<std::uint8_t> bytes;  ///< of every level; empty where pixels are no voxels, or levels not exact
-    };
-
-    using TableKey = std::tuple<float, int, bool>;
-
-    template <typename Integer>
-    void set_tables(Quantisation by) {
-        const TableKey key{by.scale, by.zero_point, std::is_signed_v<Integer>};
-        if (tables_key_ == key) return;
-        tables_.resize(channels_.size());
-        for (std::size_t channel = 0; channel < channels_.size(); ++channel) {
-            const ChannelPlan& plan = channels_[channel];
-            Table& table = tables_[channel];
-            detail::quantise<Integer>(&plan.fill, 1, by, &table.fill);
-            const bool exact = !plan.replaced && plan.levels.exact && placement_.scan == placement_.scaled;
-            table.bytes.resize(exact ? plan.levels.count : 0);
-            if (!exact) continue;
-            ramp_.resize(std::max<std::size_t>(ramp_.size(), plan.levels.count));
-            reader(voxels_.type).write_ramp(plan.levels.least, plan.levels.count, ramp_.data());
-            vectorised(vectors_, [&] {
-                standardise(ramp_.data(), plan.levels.count, plan.statistics);
-                detail::quantise<Integer>(ramp_.data(), plan.levels.count, by, table.bytes.data());
-            });
-        }
-        tables_key_ = key;
-    }
-
     /// A plane's pixels as the bytes of integers, for `Packer`.
     template <typename Integer>
     struct Integers {
         Preprocessor& of;
         Quantisation by;
-        std::array<std::uint16_t, detail::tile_px> levels;
         std::array<float, detail::tile_px> values;
 
         void begin_plane(std::size_t slice, std::size_t channel) { of.begin_plane(slice, channel); }
 
         void write(std::size_t row, std::size_t column, std::size_t count, std::uint8_t* bytes) {
-            const Table& table = of.tables_[of.channel_];
-            const Covered inside = of.covered(row, column, count);
-            std::uint8_t* covered = bytes + inside.before;
-            std::fill(bytes, covered, table.fill);
-            std::fill(covered + inside.count, bytes + count, table.fill);
-            if (inside.count == 0) return;
-            row -= of.placement_.offset.rows;
-            if (table.bytes.empty()) {
-                of.write_slice(row, inside, values.data());
-                vectorised(of.vectors_, [&] { detail::quantise<Integer>(values.data(), inside.count, by, covered); });
-            } else {
-                const Row voxels = of.stored(of.channel_, of.slice_, row, inside.column, inside.count);
-                const std::int64_t least = of.channels_[of.channel_].levels.least;
-                reader(of.voxels_.type).write_levels(of.vectors_, voxels, least, levels.data());
-                look_up(levels.data(), inside.count, table.bytes.data(), covered);
-            }
+            of.write_values(row, column, count, values.data());
+            const Dither dither = dither_of(of.slice_ * of.channels_.size() + of.channel_, row, column);
+            vectorised(of.vectors_, [&] { detail::quantise<Integer>(values.data(), count, by, dither, bytes); });
         }
     };
 
@@ -329,9 +280,6 @@ class Preprocessor {
     std::size_t slice_ = 0, channel_ = 0;
     std::vector<float> row_;
     std::vector<float> narrowed_;
-    std::optional<TableKey> tables_key_;
-    std::vector<Table> tables_;
-    std::vector<float> ramp_;
 };
 
 }  // namespace tumortrace

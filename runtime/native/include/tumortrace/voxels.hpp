@@ -185,11 +185,6 @@ float key_value(std::int64_t key) noexcept {
 }
 
 template <typename Stored>
-void write_ramp(std::int64_t origin, std::size_t count, float* __restrict values) noexcept {
-    for (std::size_t i = 0; i < count; ++i) values[i] = key_value<Stored>(origin + static_cast<std::int64_t>(i));
-}
-
-template <typename Stored>
 double key_double(std::int64_t key) noexcept {
     if constexpr (std::is_integral_v<Stored>) {
         return static_cast<double>(key_integer<Stored>(key));
@@ -214,8 +209,6 @@ struct Reader {
     void (*write_values)(Vectors vectors, Row row, float* values) noexcept;
     /// Whether two rows of one length hold equal voxels.
     bool (*same)(Row first, Row second) noexcept;
-    /// The values of `count` keys from `origin` on, as float32.
-    void (*write_ramp)(std::int64_t origin, std::size_t count, float* values) noexcept;
     /// The value of a key, as float32.
     float (*key_value)(std::int64_t key) noexcept;
     /// The value of a key, of an integer rounded but once.
@@ -236,9 +229,9 @@ constexpr std::int64_t least_key() noexcept {
 }
 
 template <typename Stored>
-inline constexpr Reader reader_of{
-    sizeof(Stored),       std::is_integral_v<Stored>, least_key<Stored>(), add_extremes<Stored>, write_levels<Stored>,
-    write_values<Stored>, same_voxels<Stored>,        write_ramp<Stored>,  key_value<Stored>,    key_double<Stored>};
+inline constexpr Reader reader_of{sizeof(Stored),       std::is_integral_v<Stored>, least_key<Stored>(),
+                                  add_extremes<Stored>, write_levels<Stored>,       write_values<Stored>,
+                                  same_voxels<Stored>,  key_value<Stored>,          key_double<Stored>};
 
 }  // namespace detail
 
