@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, ClassVar, TypeVar
 
 import numpy.typing as npt
 
@@ -17,6 +18,7 @@ from tumortrace_runtime.preprocess import IntegerInput
 
 Batch = npt.NDArray[Any]
 Outputs = dict[str, npt.NDArray[Any]]
+B = TypeVar("B", bound="Backend")
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 """What can be asked for, the widest first."""
@@ -45,13 +47,27 @@ class Layer:
     macs: int
 
 
-class Backend(Protocol):
+@dataclass(frozen=True)
+class Taken:
+    """What a loaded model takes.
+
+    Attributes:
+        dtype: "float32", "int8" or "uint8".
+        image_shape: of one image of a batch.
+    """
+
+    dtype: str
+    image_shape: tuple[int, ...]
+
+
+class Backend(ABC):
     """A model that an engine has loaded, to be used in a `with` block.
 
     Attributes:
         name: key in `tumortrace_runtime.backends.BACKENDS`.
         device: where it really runs, by the engine's own name.
         version: of the engine.
+        taken: the batches that it takes.
         integer_input: how the model takes its input as integers; None where it takes float32.
         layers: what multiplies and accumulates, in the model's order; the precisions are read from the loaded engine
             and not from the file.
@@ -60,13 +76,18 @@ class Backend(Protocol):
             where the engine does not tell.
     """
 
-    name: str
-    device: str
-    version: str
-    integer_input: IntegerInput | None
-    layers: Sequence[Layer]
-    layer_precisions: Mapping[str, int]
-    executed_precision: str
+    name: ClassVar[str]
+
+    def __init__(
+        self, device: str, version: str, taken: Taken, integer_input: IntegerInput | None, layers: Sequence[Layer]
+    ) -> None:
+        self.device = device
+        self.version = version
+        self.taken = taken
+        self.integer_input = integer_input
+        self.layers = layers
+        self.layer_precisions: Mapping[str, int] = count_precisions(layers)
+        self.executed_precision = most_macs(layers)
 
     def run(self, batch: Batch) -> npt.NDArray[Any]:
         """The model's first output of a batch: its logits, or its mask.
@@ -82,21 +103,23 @@ class Backend(Protocol):
             InputError: another shape, dtype or memory layout than the model takes.
             BackendError: the engine failed, or has been closed.
         """
-        ...
+        return next(iter(self.run_all(batch).values()))
 
+    @abstractmethod
     def run_all(self, batch: Batch) -> Outputs:
         """Every output of a batch by its name, the first one first; see `run`."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Give back memory and threads; closing twice does nothing."""
-        ...
 
-    def __enter__(self) -> Backend: ...
+    def __enter__(self: B) -> B:
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    ) -> None:
+        self.close()
 
 
 def count_precisions(layers: Iterable[Layer]) -> dict[str, int]:
@@ -158,19 +181,6 @@ def layers_that_ran(known: Sequence[tuple[str, Layer]], kernels: Sequence[tuple[
     left = [name for name, _ in known if name not in precisions]
     rest = renamed[0] if len(set(renamed)) == 1 and len(renamed) == len(left) else UNKNOWN_PRECISION
     return tuple(replace(layer, precision=precisions.get(name, rest)) for name, layer in known)
-
-
-@dataclass(frozen=True)
-class Taken:
-    """What a loaded model takes.
-
-    Attributes:
-        dtype: "float32", "int8" or "uint8".
-        image_shape: of one image of a batch.
-    """
-
-    dtype: str
-    image_shape: tuple[int, ...]
 
 
 def check_contract(model_path: Path, taken: Taken, integer_input: IntegerInput | None) -> None:

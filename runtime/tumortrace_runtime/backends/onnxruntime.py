@@ -8,11 +8,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime
 
 from tumortrace_runtime.backends.backend import (
@@ -20,6 +18,7 @@ from tumortrace_runtime.backends.backend import (
     CONV_TRANSPOSE,
     MATMUL,
     UNKNOWN_PRECISION,
+    Backend,
     Batch,
     Layer,
     Outputs,
@@ -27,11 +26,9 @@ from tumortrace_runtime.backends.backend import (
     check_batch,
     check_contract,
     count_macs,
-    count_precisions,
     first_line,
     layers_that_ran,
     missing_device,
-    most_macs,
 )
 from tumortrace_runtime.errors import BackendError
 from tumortrace_runtime.preprocess import IntegerInput
@@ -99,7 +96,7 @@ class _Node:
     outputs: list[list[int]]
 
 
-class OnnxRuntimeBackend:
+class OnnxRuntimeBackend(Backend):
     """An open session; see `tumortrace_runtime.backends.Backend`."""
 
     name = "onnxruntime"
@@ -113,24 +110,14 @@ class OnnxRuntimeBackend:
         layers: tuple[Layer, ...],
     ) -> None:
         """Take over a session; `load` makes it."""
+        super().__init__(device, str(onnxruntime.__version__), taken, integer_input, layers)
         self._session: Any = session
-        self._taken = taken
         self._input_name = session.get_inputs()[0].name
         self._outputs = [output.name for output in session.get_outputs()]
-        self.device = device
-        self.version = str(onnxruntime.__version__)
-        self.integer_input = integer_input
-        self.layers = layers
-        self.layer_precisions = count_precisions(layers)
-        self.executed_precision = most_macs(layers)
-
-    def run(self, batch: Batch) -> npt.NDArray[Any]:
-        """The logits, or the mask, of a batch."""
-        return next(iter(self.run_all(batch).values()))
 
     def run_all(self, batch: Batch) -> Outputs:
         """Every output of a batch, by name."""
-        check_batch(batch, self._taken)
+        check_batch(batch, self.taken)
         if self._session is None:
             raise BackendError("onnxruntime: the model has been closed.")
         try:
@@ -142,14 +129,6 @@ class OnnxRuntimeBackend:
     def close(self) -> None:
         """Give back the session."""
         self._session = None
-
-    def __enter__(self) -> OnnxRuntimeBackend:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _open(model_path: Path, device: str, options: Any) -> Any:

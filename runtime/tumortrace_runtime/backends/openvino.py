@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from tumortrace_runtime.backends.backend import (
     CONV_TRANSPOSE,
     MATMUL,
     UNKNOWN_PRECISION,
+    Backend,
     Batch,
     Layer,
     Outputs,
@@ -24,11 +24,9 @@ from tumortrace_runtime.backends.backend import (
     check_batch,
     check_contract,
     count_macs,
-    count_precisions,
     first_line,
     layers_that_ran,
     missing_device,
-    most_macs,
 )
 from tumortrace_runtime.errors import BackendError
 from tumortrace_runtime.inference import BATCH_SIZE
@@ -82,7 +80,7 @@ def load(
     return OpenVinoBackend(compiled, taken, integer_input, layers)
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(Backend):
     """A model compiled for a few batch sizes; see `tumortrace_runtime.backends.Backend`."""
 
     name = "openvino"
@@ -96,23 +94,14 @@ class OpenVinoBackend:
     ) -> None:
         """Take over compiled models by their batch sizes, the largest first; `load` makes them."""
         first = next(iter(compiled.values()))
-        self._taken = taken
+        device = ",".join(first.get_property("EXECUTION_DEVICES"))
+        super().__init__(device, str(openvino.__version__).split("-")[0], taken, integer_input, layers)
         self._requests: dict[int, Any] = {size: model.create_infer_request() for size, model in compiled.items()}
         self._outputs = [port.get_any_name() for port in first.outputs]
-        self.device = ",".join(first.get_property("EXECUTION_DEVICES"))
-        self.version = str(openvino.__version__).split("-")[0]
-        self.integer_input = integer_input
-        self.layers = layers
-        self.layer_precisions = count_precisions(layers)
-        self.executed_precision = most_macs(layers)
-
-    def run(self, batch: Batch) -> npt.NDArray[Any]:
-        """The logits, or the mask, of a batch."""
-        return next(iter(self.run_all(batch).values()))
 
     def run_all(self, batch: Batch) -> Outputs:
         """Every output of a batch, by name."""
-        check_batch(batch, self._taken)
+        check_batch(batch, self.taken)
         if not self._requests:
             raise BackendError("openvino: the model has been closed.")
         try:
@@ -131,14 +120,6 @@ class OpenVinoBackend:
     def close(self) -> None:
         """Give back the compiled model."""
         self._requests = {}
-
-    def __enter__(self) -> OpenVinoBackend:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _check_device(core: openvino.Core, device: str, precision: str) -> None:

@@ -5,20 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-import numpy.typing as npt
-
-from tumortrace_runtime.backends.backend import (
-    Batch,
-    Layer,
-    Outputs,
-    check_batch,
-    check_contract,
-    count_precisions,
-    most_macs,
-)
+from tumortrace_runtime.backends.backend import Backend, Batch, Layer, Outputs, check_batch, check_contract
 from tumortrace_runtime.backends.cuda import find_device, find_devices
 from tumortrace_runtime.backends.cuda_memory import open_gpu
 from tumortrace_runtime.backends.tensorrt_build import engine_for, tensorrt_package
@@ -73,7 +61,7 @@ def load(
     return TensorRtBackend(session, device, str(trt.__version__), integer_input, made.layers)
 
 
-class TensorRtBackend:
+class TensorRtBackend(Backend):
     """A deserialised engine with its buffers; see `tumortrace_runtime.backends.Backend`."""
 
     name = "tensorrt"
@@ -87,22 +75,13 @@ class TensorRtBackend:
         layers: Sequence[Layer],
     ) -> None:
         """Take over a session; `load` makes it."""
+        ran = executed_layers(layers, session.information)
+        super().__init__(device, version, session.taken, integer_input, ran)
         self._session: Session | None = session
-        self._taken = session.taken
-        self.device = device
-        self.version = version
-        self.integer_input = integer_input
-        self.layers = executed_layers(layers, session.information)
-        self.layer_precisions = count_precisions(self.layers)
-        self.executed_precision = most_macs(self.layers)
-
-    def run(self, batch: Batch) -> npt.NDArray[Any]:
-        """The logits, or the mask, of a batch."""
-        return next(iter(self.run_all(batch).values()))
 
     def run_all(self, batch: Batch) -> Outputs:
         """Every output of a batch, by name."""
-        check_batch(batch, self._taken)
+        check_batch(batch, self.taken)
         if self._session is None:
             raise BackendError("tensorrt: the model has been closed.")
         return self._session.run(batch)
@@ -112,11 +91,3 @@ class TensorRtBackend:
         if self._session is not None:
             self._session.close()
         self._session = None
-
-    def __enter__(self) -> TensorRtBackend:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
