@@ -17,7 +17,7 @@ from tumortrace.checkpoint import Checkpoint
 from tumortrace.dataset import TrainingCase
 from tumortrace.mask_search import choose_postprocessing
 from tumortrace.model import channels_last
-from tumortrace.ood import FALSE_ALARMS
+from tumortrace.ood import false_alarm_share
 from tumortrace.ood_study import Studied, learn_reference, study_case
 from tumortrace.predict import TorchNetwork
 from tumortrace.temperature import fit_temperature
@@ -166,6 +166,6 @@ def _report_reference(
     return {
         "scans": sum(not scan.replaced for scan in studied),
         "scans_without_a_sequence": sum(bool(scan.replaced) for scan in studied),
-        "false_alarms": FALSE_ALARMS,
+        "false_alarms": false_alarm_share(len(studied) + len(validation)),
         "validation_scores": scores,
     }

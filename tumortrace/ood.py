@@ -18,7 +18,7 @@ COMPONENTS = 4
 """Principal components of the distance."""
 
 FALSE_ALARMS = 0.05
-"""The share of scans like those trained on that may be flagged."""
+"""The share of scans like those trained on that may be flagged, where there are enough to set such a limit."""
 
 LEAST_SCALE = 0.3
 """Of the median standard deviation: statistics that hardly vary in training are not let count for more."""
@@ -55,7 +55,7 @@ def fit_reference(
 
     Each training scan is judged by what the others teach. That makes evidence comparable between ways, and sets the
     limit together with the validation scans: conformal, so that another scan like them exceeds it with a probability of
-    at most `FALSE_ALARMS` (Laxhammar and Falkman 2015), as far as so few scans can tell.
+    at most `false_alarm_share` (Laxhammar and Falkman 2015), as far as so few scans can tell.
 
     Args:
         scans: (training scans, statistics), the mean over each scan's slices; no sequence is missing.
@@ -120,6 +120,11 @@ def _fit(scans: Floats, changes: Mapping[str, Floats]) -> _Fit:
     )
 
 
+def false_alarm_share(judged: int) -> float:
+    """The share of scans like those trained on that may be flagged, of a limit set by so many: fewer allow more."""
+    return max(FALSE_ALARMS, 1 / (judged + 1))
+
+
 def ledoit_wolf(centred: Floats) -> Floats:
     """The covariance of (samples, features) with mean 0, shrunk towards a multiple of the identity.
 
@@ -137,7 +142,7 @@ def ledoit_wolf(centred: Floats) -> Floats:
 
 
 def _conformal(scores: Floats) -> float:
-    """What a new score like these exceeds with a probability of at most `FALSE_ALARMS`; of few the largest."""
+    """What a new score like these exceeds with a probability of at most `false_alarm_share`; of few the largest."""
     rank = math.ceil((1 - FALSE_ALARMS) * (len(scores) + 1))
     return float(np.sort(scores)[min(rank, len(scores)) - 1])
 

@@ -61,8 +61,8 @@ class Result:
         precision: of the model that ran.
         executed_precision: what most multiply-accumulates really ran in.
         layer_precisions: how many layers ran in which precision.
-        ood_score: how unlike the scans of training this one is; above 1, one in 20 of them would be. None where the
-            bundle cannot tell.
+        ood_score: how unlike the scans of training this one is; above 1 are but a few of them, one in 20 where there
+            were enough. None where the bundle cannot tell.
     """
 
     mask: npt.NDArray[np.uint8]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tumortrace.ood import FEWEST_SCANS, fit_reference, ledoit_wolf
+from tumortrace.ood import FEWEST_SCANS, false_alarm_share, fit_reference, ledoit_wolf
 from tumortrace_runtime.confidence import UNFAMILIAR, OodReference
 from tumortrace_runtime.errors import SpecError
 
@@ -37,6 +37,11 @@ def score(reference: OodReference, scan: np.ndarray, replaced: tuple[str, ...] =
 def test_few_scans_like_those_of_training_are_flagged(reference: OodReference) -> None:
     flagged = np.mean([score(reference, scan) > 1 for scan in scans(400, 3)])
     assert 0.002 < flagged < 0.15  # 0.05 is meant, as far as 48 scans can tell
+
+
+@pytest.mark.parametrize(("judged", "share"), [(12, 1 / 13), (19, 0.05), (60, 0.05)])
+def test_few_scans_set_a_looser_limit(judged: int, share: float) -> None:
+    assert false_alarm_share(judged) == pytest.approx(share)
 
 
 def test_a_known_way_of_being_spoiled_is_told(reference: OodReference) -> None:
