@@ -13,12 +13,12 @@ lock ends with its process.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from tumortrace.hardware import open_fabric
 from tumortrace.index import Index, open_case
 from tumortrace.mask_search import Choice, choose_postprocessing
 from tumortrace.predict import CheckpointPredictor, TorchNetwork, ensemble_network
+from tumortrace.progress import Progress, silent
 from tumortrace.report import SUMMARY, evaluate_cases, read_cases, summarise, write_report, write_tables
 from tumortrace.run import open_run
 from tumortrace.run_folder import DESCRIPTION as RUN
@@ -44,20 +45,6 @@ from tumortrace_runtime.metrics import CaseMetrics
 from tumortrace_runtime.settings import to_dict
 
 DESCRIPTION = "crossval.json"
-
-T = TypeVar("T")
-
-
-class Progress(Protocol):
-    """Wraps what is worked through, to show how far it is."""
-
-    def __call__(self, items: Sequence[T], label: str) -> AbstractContextManager[Iterable[T]]:
-        """A context manager over an iterable of `items`."""
-        ...
-
-
-def _silent(items: Sequence[T], label: str) -> AbstractContextManager[Iterable[T]]:
-    return nullcontext(items)
 
 
 @dataclass(frozen=True)
@@ -146,7 +133,7 @@ def run_fold(
     *,
     resume: bool = False,
     accelerator: str = "cpu",
-    progress: Progress = _silent,
+    progress: Progress = silent,
     report: Callable[[Epoch, bool], None] = lambda epoch, best: None,
 ) -> list[CaseMetrics]:
     """Train and test one fold, or what of it is left to do, and return the cases of its test part.

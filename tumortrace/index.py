@@ -5,8 +5,6 @@ The hash covers the cases (contents, not places), so that a data set keeps its h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tumortrace.progress import Progress, silent
 from tumortrace_runtime.errors import DatasetError, ScanError
 from tumortrace_runtime.files import canonical_json, read_json, sha256_bytes, sha256_file, write_json
 from tumortrace_runtime.io import CaseFiles, ChannelMapping, Scan, find_cases, read_case, without_case
@@ -21,8 +20,6 @@ from tumortrace_runtime.io.mapping import mapping_from_json, mapping_to_json
 
 FORMAT = "tumortrace-index"
 VERSION = 1
-
-Progress = Callable[[Sequence[CaseFiles]], AbstractContextManager[Iterable[CaseFiles]]]
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ def prepare(
     *,
     layout: str | None = None,
     mapping: ChannelMapping | None = None,
-    progress: Progress = nullcontext,
+    progress: Progress = silent,
 ) -> Index:
     """Read, validate and record every case in `src`. What does not hold is in `refused`; none is dropped.
 
@@ -146,7 +143,7 @@ def prepare(
         src: one case folder, or a folder of them.
         layout: a name in `tumortrace_runtime.io.LAYOUTS`; None finds it by the files present.
         mapping: which file holds which channel, for the nifti layout.
-        progress: given the cases, a context manager over an iterable of them, such as `click.progressbar`.
+        progress: wraps the cases, to show how far reading is.
 
     Raises:
         ScanError: `src` is not a folder, holds no case, or holds cases of several layouts.
@@ -156,7 +153,7 @@ def prepare(
     found = find_cases(root, layout, mapping)
     refused = [Refusal(str(folder), f"{folder}: {reason}") for folder, reason in without_case(root, found)]
     cases: dict[str, CaseRecord] = {}
-    with progress(found) as working:
+    with progress(found, "reading cases") as working:
         for files in working:
             try:
                 if files.case_id in cases:

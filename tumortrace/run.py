@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,9 @@ from tumortrace.config import TrainConfig
 from tumortrace.dataset import TrainingCase, prepare_case
 from tumortrace.distil import Teacher, open_teacher
 from tumortrace.index import Index, open_case
+from tumortrace.progress import Progress, silent
 from tumortrace.provenance import cases_seen, provenance
 from tumortrace.split import Split
-
-Reading = Callable[[Sequence[str], str], AbstractContextManager[Iterable[str]]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def open_run(
     fold: int | None = None,
     *,
     teachers: Sequence[Path] = (),
-    progress: Reading = lambda names, label: nullcontext(names),
+    progress: Progress = silent,
 ) -> Run:
     """Read the training and validation cases of the fixed split, or of a fold.
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from tumortrace.hardware import open_fabric
 from tumortrace.losses import Loss, build_loss
 from tumortrace.model import ModelConfig, channels_last, family_config
 from tumortrace.predict import TorchNetwork
+from tumortrace.progress import Progress, silent
 from tumortrace.run import Run
 from tumortrace.run_folder import open_folder
 from tumortrace.state import Epoch, load_state, save_state
@@ -41,8 +41,6 @@ from tumortrace_runtime.metrics import dice
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL
 from tumortrace_runtime.settings import require, to_dict
 
-Progress = Callable[[Sequence[int], str], AbstractContextManager[Iterable[int]]]
-
 
 def train(
     run: Run,
@@ -50,7 +48,7 @@ def train(
     *,
     fabric: Fabric | None = None,
     resume: bool = False,
-    progress: Progress = lambda steps, label: nullcontext(steps),
+    progress: Progress = silent,
     report: Callable[[Epoch, bool], None] = lambda epoch, best: None,
 ) -> Checkpoint:
     """Train until the epochs are done or patience is over, and return the best checkpoint.

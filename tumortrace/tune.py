@@ -11,7 +11,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -32,15 +32,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from tumortrace.config import TrainConfig
 from tumortrace.hardware import open_fabric
 from tumortrace.index import Index
+from tumortrace.progress import Progress, silent
 from tumortrace.provenance import provenance
-from tumortrace.run import Reading, Run, open_run
+from tumortrace.run import Run, open_run
 from tumortrace.run_folder import refuse_another
 from tumortrace.search_space import Space, apply_parameters, base_parameters
 from tumortrace.split import Split
 from tumortrace.state import HISTORY, Epoch
-from tumortrace.train import Progress, check_config, train
+from tumortrace.train import check_config, train
 from tumortrace.tune_report import write_results
-from tumortrace_runtime.errors import InputError, OutputError
+from tumortrace_runtime.errors import InputError, OutputError, ScanError
 from tumortrace_runtime.files import canonical_json, read_json, sha256_bytes, write_json
 from tumortrace_runtime.settings import require, to_dict
 
@@ -87,7 +88,7 @@ def open_search(
     index: Index,
     split: Split,
     fold: int | None,
-    progress: Reading,
+    progress: Progress,
     pruner: str = "median",
 ) -> Search:
     """A search on the training and validation cases of the fixed split, or of a fold.
@@ -116,7 +117,7 @@ def tune(
     *,
     storage: str | None = None,
     accelerator: str = "cpu",
-    progress: Progress = lambda steps, label: nullcontext(steps),
+    progress: Progress = silent,
     report: Callable[[str], None] = lambda line: None,
 ) -> Study:
     """Go on with the study in `out`, or begin it, until it has `trials` trials; and write what it found.
@@ -136,7 +137,7 @@ def tune(
     Raises:
         SpecError: the study was begun with another space, configuration or data, the configuration cannot be trained,
             there is no such accelerator, or no case to train or to validate on.
-        ScanError: a case cannot be read as `search.config` has it; no trial is begun.
+        ScanError: a case cannot be read as `search.config` has it; its trial goes on when the study does.
         OutputError: `out` cannot be written or holds something else; again, its trial goes on later.
         InputError: the storage cannot be opened, or no trial could be trained.
     """
@@ -148,7 +149,6 @@ def tune(
     with _locked(out / LOCK):
         _describe(search, out)
         study = _open_study(search, database or _open_journal(out))
-    search.open(search.config)  # damaged data are no trial's fault
     while claimed := _claim(search, study, out, trials, shared=storage is None):
         trial, lock = claimed
         with lock:
@@ -271,10 +271,18 @@ def _try(
         return {"state": TrialState.PRUNED}
     except OutputError:
         raise
+    except ScanError as problem:
+        if config.preprocessing == search.config.preprocessing:
+            raise  # damaged data are no trial's fault
+        return _failed(trial, problem)
     except (InputError, torch.OutOfMemoryError) as problem:  # such as a grid that scans do not fit on
-        trial.set_user_attr("problem", str(problem))
-        return {"state": TrialState.FAIL}
+        return _failed(trial, problem)
     return {"values": float(np.mean(list(checkpoint.training["validation_dice"].values())))}
+
+
+def _failed(trial: Trial, problem: Exception) -> dict[str, Any]:
+    trial.set_user_attr("problem", str(problem))
+    return {"state": TrialState.FAIL}
 
 
 def _report_again(trial: Trial, folder: Path) -> None:

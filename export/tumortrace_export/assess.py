@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace.dataset import TrainingCase
+from tumortrace.progress import Progress, silent
 from tumortrace_runtime.bench import Timing, measure_interleaved
 from tumortrace_runtime.inference import BATCH_SIZE, Network, finish, infer
 from tumortrace_runtime.metrics import dice
@@ -19,8 +19,6 @@ from tumortrace_runtime.preprocess import Preprocessing
 
 REPEATS = 20
 WARMUP = 3
-
-Progress = Callable[[Sequence["Expected"]], AbstractContextManager[Iterable["Expected"]]]
 
 
 @dataclass(frozen=True)
@@ -92,14 +90,14 @@ def measure(
     expected: Sequence[Expected],
     spec: Preprocessing,
     postprocessing: Postprocessing,
-    progress: Progress = nullcontext,
+    progress: Progress = silent,
 ) -> Accuracy:
     """Run an artefact over all cases and hold it against the truth and against PyTorch.
 
     Raises:
         InputError: a logit is NaN.
     """
-    with progress(expected) as cases:
+    with progress(expected, "measuring") as cases:
         return summarise([measure_case(network, each, spec, postprocessing) for each in cases])
 
 

@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from tumortrace.progress import Progress
 from tumortrace_export.artefacts import Writer
-from tumortrace_export.assess import Accuracy, Expected, Progress, measure
+from tumortrace_export.assess import Accuracy, Expected, measure
 from tumortrace_export.gate import Gate
 from tumortrace_runtime.backends import Backend, load_backend
 from tumortrace_runtime.bundle import ARTEFACTS, NARROW_WEIGHTS

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from tumortrace.commands.options import own_data_options
+from tumortrace.commands.options import own_data_options, progress_bar
 from tumortrace_runtime.command import run
 from tumortrace_runtime.errors import OutputError
 from tumortrace_runtime.version import __version__
@@ -58,6 +56,7 @@ def command(
     """
     from tumortrace.checkpoint import load_checkpoint
     from tumortrace.index import load_index
+    from tumortrace.progress import silent
     from tumortrace.split import load_split
     from tumortrace_export.export import export
     from tumortrace_export.log import keep_log
@@ -71,9 +70,8 @@ def command(
         index = load_index(index_path)
         split = load_split(split_path, index)
         checkpoint = load_checkpoint(checkpoint_path)
-        exported = export(
-            checkpoint, index, split, out, settings, fold=fold, report=report, progress=_progress(not as_json)
-        )
+        progress = progress_bar if sys.stderr.isatty() and not as_json else silent
+        exported = export(checkpoint, index, split, out, settings, fold=fold, report=report, progress=progress)
         packed = archive_path if archive else None
         text = _text(out, packed, exported)
         report(text, shown=False)
@@ -124,14 +122,6 @@ def _settings(
 
 def _list(text: str | None) -> list[str]:
     return [] if text is None else [part.strip() for part in text.split(",")]
-
-
-def _progress(shown: bool) -> Callable[[Sequence[Any]], AbstractContextManager[Iterable[Any]]]:
-    def bar(cases: Sequence[Any]) -> AbstractContextManager[Iterable[Any]]:
-        hidden = not (shown and sys.stderr.isatty())
-        return click.progressbar(cases, file=sys.stderr, hidden=hidden)
-
-    return bar
 
 
 def _result(out: Path, archive: Path | None, exported: Exported) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,7 @@ from tumortrace.checkpoint import Checkpoint
 from tumortrace.index import Index
 from tumortrace.model import channels_last
 from tumortrace.predict import TorchNetwork
+from tumortrace.progress import Progress, silent
 from tumortrace.provenance import require_own_split
 from tumortrace.quantisation import Quantisation
 from tumortrace.split import Split
@@ -23,7 +24,6 @@ from tumortrace_export import int8
 from tumortrace_export.artefacts import ENGINE_OF_FORMAT, FP32, NARROW_BITS, Finish, Writer
 from tumortrace_export.assess import (
     Accuracy,
-    Progress,
     expect,
     of_reference,
     small_lesion_voxels,
@@ -70,7 +70,7 @@ def export(
     *,
     fold: int | None = None,
     report: Report = lambda line: None,
-    progress: Progress = nullcontext,
+    progress: Progress = silent,
 ) -> Exported:
     """Write the bundle `out`, or nothing where an artefact lost too much.
 

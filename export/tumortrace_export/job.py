@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from tumortrace.checkpoint import Checkpoint
 from tumortrace.dataset import TrainingCase, prepare_case
 from tumortrace.index import Index, open_case
+from tumortrace.progress import Progress
 from tumortrace.split import Split
-from tumortrace_export.assess import Progress
 from tumortrace_export.manifest import Cases
 from tumortrace_export.settings import Settings
 from tumortrace_runtime.postprocess import Postprocessing

@@ -11,7 +11,6 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -32,13 +31,14 @@ from tumortrace.ensemble import Ensemble
 from tumortrace.index import Index
 from tumortrace.losses import build_loss
 from tumortrace.model import channels_last
+from tumortrace.progress import Progress, silent
 from tumortrace.provenance import require_own_split
 from tumortrace.quantisation import Quantisation
-from tumortrace.run import Reading, Run, open_run
+from tumortrace.run import Run, open_run
 from tumortrace.run_folder import open_folder
 from tumortrace.split import Split
 from tumortrace.state import Epoch, load_state, save_state
-from tumortrace.train import Progress, best_epoch, droppable_sequences, validate
+from tumortrace.train import best_epoch, droppable_sequences, validate
 from tumortrace_export.calibration import calibration_batches, choose_cases
 from tumortrace_export.folding import store_folded
 from tumortrace_export.onnx_model import onnx_model, save_onnx
@@ -130,7 +130,7 @@ def open_fine_tuning(
     index: Index,
     split: Split,
     fold: int | None = None,
-    progress: Reading = lambda names, label: nullcontext(names),
+    progress: Progress = silent,
 ) -> FineTuning:
     """Read the data that a checkpoint was trained on.
 
@@ -162,7 +162,7 @@ def fine_tune(
     out: Path,
     *,
     resume: bool = False,
-    progress: Progress = lambda steps, label: nullcontext(steps),
+    progress: Progress = silent,
     report: Callable[[Epoch, bool], None] = lambda epoch, best: None,
 ) -> Checkpoint:
     """Fine-tune, and return the checkpoint of the epoch with the best validation Dice in INT8.

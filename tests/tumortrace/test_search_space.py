@@ -94,7 +94,7 @@ def test_what_the_space_has_not_is_left_out_of_the_base() -> None:
         ({"model": {"choices": ["unet-s"], "low": 1}}, '"choices" alone wanted'),
         ({"precision": {"choices": ["fp64"]}}, "one of fp32, bf16 wanted"),
         ({"loss": {"choices": [{"focal": 1}]}}, "loss is 'focal'"),
-        ({"loss.bce": {"low": 0.1, "high": 1}}, "the loss is set as a whole"),
+        ({"loss.bce": {"low": 0.1, "high": 1}}, "loss is set as a whole"),
         ({"epochs": {"low": 10, "high": 20}}, "trials as long as each other"),
         ({"augmentation": {"choices": [{"noise": 0}]}, "augmentation.noise": {"low": 0, "high": 1}}, "setting once"),
     ],

@@ -20,6 +20,7 @@ from PIL import Image
 from tumortrace.checkpoint import WEIGHTS, load_checkpoint
 from tumortrace.config import build_config
 from tumortrace.index import load_index
+from tumortrace.progress import silent
 from tumortrace.search_space import apply_parameters, build_space
 from tumortrace.split import load_split
 from tumortrace.tune import PRUNERS, Search, open_search, tune
@@ -46,14 +47,10 @@ TRIALS = 3
 MakeSearch = Callable[..., Search]
 
 
-def no_bar(names: Sequence[str], label: str) -> AbstractContextManager[Iterable[str]]:
-    return nullcontext(names)
-
-
 @pytest.fixture(scope="module")
 def make_search(tiny_data: Path) -> MakeSearch:
     def make(
-        space: Any = SPACE, fold: int | None = None, progress: Any = no_bar, pruner: str = "median", **settings: Any
+        space: Any = SPACE, fold: int | None = None, progress: Any = silent, pruner: str = "median", **settings: Any
     ) -> Search:
         config = build_config({**CONFIG, **settings})
         index = load_index(tiny_data / "index.json")
@@ -241,7 +238,7 @@ def test_a_study_grows(search: Search, whole: Path, tmp_path: Path) -> None:
 
 
 def test_trials_that_promise_little_are_given_up(make_search: MakeSearch, tmp_path: Path) -> None:
-    study = tune(make_search(epochs=3, pruner="hyperband"), tmp_path / "out", 5)
+    study = tune(make_search(epochs=3, pruner="hyperband"), tmp_path / "out", 8)
 
     pruned = study.get_trials(states=[TrialState.PRUNED])
     assert pruned
@@ -278,13 +275,13 @@ def test_a_trial_that_cannot_be_trained_stops_no_other(make_search: MakeSearch, 
         ("[64, 64]", "complete"),
         ("[32, 32]", "fail"),
     }
-    assert all("do not fit" in row["problem"] for row in table if row["state"] == "fail")
-    assert any("fail: preprocessing.grid_px" in line for line in lines)
+    assert all("takes at most 32x32 px" in row["problem"] for row in table if row["state"] == "fail")
+    assert any("fail: " in line and "takes at most 32x32 px" in line for line in lines)
 
 
 def test_a_study_without_a_trained_trial_is_an_error(make_search: MakeSearch, tmp_path: Path) -> None:
     search = make_search({"preprocessing.grid_px": {"choices": [[32, 32]]}})
-    with pytest.raises(InputError, match=r"none of 2 trials could be trained; the last: .*do not fit"):
+    with pytest.raises(InputError, match=r"none of 2 trials could be trained; the last: .*takes at most 32x32 px"):
         tune(search, tmp_path / "out", 2)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -137,11 +137,6 @@ def hardware_options(command: F) -> F:
 def progress_bar(items: Sequence[T], label: str) -> AbstractContextManager[Iterable[T]]:
     """A bar on stderr that goes along with an iteration over `items`."""
     return click.progressbar(items, label=label, file=sys.stderr)
-
-
-def no_bar(items: Sequence[T], label: str) -> AbstractContextManager[Iterable[T]]:
-    """An iteration that another process shows."""
-    return nullcontext(items)
 
 
 def _with(command: F, *options: Callable[[F], F]) -> F:

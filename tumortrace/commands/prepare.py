@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tumortrace.commands.options import progress_bar
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
     from tumortrace.index import Index
-    from tumortrace_runtime.io import CaseFiles
-
-DONE_IN_PART = 5
 
 
 @click.command("prepare")
@@ -27,20 +22,18 @@ DONE_IN_PART = 5
 @click.option("--layout", help="How the files are laid out: lgg or nifti; found by the files present when left out.")
 @click.option("--mapping", "mapping_path", type=click.Path(path_type=Path), help="Mapping of channels to NIfTI files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@click.pass_context
-def command(
-    context: click.Context, src: Path, out: Path, layout: str | None, mapping_path: Path | None, as_json: bool
-) -> None:
+def command(src: Path, out: Path, layout: str | None, mapping_path: Path | None, as_json: bool) -> None:
     """Read, validate and record every case in SRC, one case folder or a folder of them.
 
     A case that does not hold is refused, named with the reason, and the rest goes on (exit code 5).
     """
     from tumortrace.index import prepare, save_index
+    from tumortrace_runtime.command import DonePartly
     from tumortrace_runtime.errors import DatasetError
     from tumortrace_runtime.io import load_mapping
 
     mapping = load_mapping(mapping_path) if mapping_path else None
-    index = prepare(src, layout=layout, mapping=mapping, progress=_bar)
+    index = prepare(src, layout=layout, mapping=mapping, progress=progress_bar)
     for refusal in index.refused:
         click.echo(f"Refused: {refusal.reason}", err=True)
     if not index.cases:
@@ -49,11 +42,7 @@ def command(
     summary = {"index": str(out), **_summary(index)}
     click.echo(json.dumps(summary) if as_json else _table(summary))
     if index.refused:
-        context.exit(DONE_IN_PART)
-
-
-def _bar(cases: Sequence[CaseFiles]) -> AbstractContextManager[Iterable[CaseFiles]]:
-    return click.progressbar(cases, label="reading cases", file=sys.stderr)
+        click.get_current_context().exit(DonePartly.exit_code)
 
 
 def _summary(index: Index) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from tumortrace.commands.options import (
     config_options,
     data_options,
     hardware_options,
-    no_bar,
     progress_bar,
     read_config,
     training_fold_option,
@@ -49,6 +48,7 @@ def command(
     """
     from tumortrace.hardware import open_fabric
     from tumortrace.index import load_index
+    from tumortrace.progress import silent
     from tumortrace.run import open_run
     from tumortrace.run_folder import refuse_existing
     from tumortrace.split import load_split
@@ -63,7 +63,7 @@ def command(
     split = load_split(split_path, index)
 
     fabric.launch()
-    shown = progress_bar if fabric.is_global_zero else no_bar
+    shown = progress_bar if fabric.is_global_zero else silent
     run = open_run(config, index, split, fold, teachers=teachers, progress=shown)
     checkpoint = train(run, out, fabric=fabric, resume=resume, progress=shown, report=_report)
     if not fabric.is_global_zero:

@@ -13,7 +13,16 @@ Program = Callable[..., Any]
 def test_every_engine_and_precision_of_the_bundle_has_a_row(
     tumortrace: Program, tiny_bundle: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    cases = ("--data", tiny_data / "index.json", "--split", tiny_data / "split.json", "--repeats", "1")
+    cases = (
+        "--data",
+        tiny_data / "index.json",
+        "--split",
+        tiny_data / "split.json",
+        "--part",
+        "train",
+        "--repeats",
+        "1",
+    )
     ended = tumortrace("bench", "run", tiny_bundle, *cases, "-o", tmp_path / "results.json")
     assert ended.code == 0, ended.err
     results = json.loads((tmp_path / "results.json").read_text())
@@ -31,3 +40,13 @@ def test_every_engine_and_precision_of_the_bundle_has_a_row(
     exact = [row["dice"] for row in results["rows"] if row["precision"] == "fp32"]
     assert abs(exact[0] - exact[1]) < 1e-3
     assert all(f"{row['dice']:.4f}" in ended.out for row in results["rows"])
+
+
+def test_patients_that_the_model_has_seen_are_not_tested(
+    tumortrace: Program, tiny_bundle: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    cases = ("--data", tiny_data / "index.json", "--split", tiny_data / "split.json", "--fold", "0")
+    ended = tumortrace("bench", "run", tiny_bundle, *cases, "-o", tmp_path / "results.json")
+    assert ended.code == 2
+    assert "tested here, or its teacher was" in ended.err
+    assert not (tmp_path / "results.json").exists()

@@ -80,3 +80,12 @@ def test_patients_that_the_model_saw_are_not_tested(
     assert ended.code == 2
     assert "was trained or chosen on TCGA_" in ended.err
     assert not (tmp_path / "report").exists()
+
+
+def test_an_engine_for_a_checkpoint_is_refused(
+    tumortrace: Program, tiny_checkpoint: Path, cases: tuple[object, ...], tmp_path: Path
+) -> None:
+    ended = tumortrace("evaluate", tiny_checkpoint, *cases, "--precision", "int8", "-o", tmp_path / "report")
+    assert ended.code == 2
+    assert "--precision: a checkpoint runs in PyTorch at fp32; give a bundle" in ended.err
+    assert not (tmp_path / "report").exists()
