@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -146,22 +147,15 @@ def test_cases_are_run_as_a_user_runs_them(
     assert {each.case.case_id: each.dice for each in expected} == pytest.approx(recorded)
     for each in expected:
         np.testing.assert_array_equal(each.mask, predict(open_case(index, each.case.case_id)))
-    seen: list[Sequence[Expected]] = []
+    seen: list[tuple[Any, str]] = []
 
-    class Bar:
-        def __init__(self, cases: Sequence[Expected]) -> None:
-            self.cases = cases
+    def bar(items: Any, label: str) -> AbstractContextManager[Any]:
+        seen.append((items, label))
+        return nullcontext(items)
 
-        def __enter__(self) -> Sequence[Expected]:
-            seen.append(self.cases)
-            return self.cases
-
-        def __exit__(self, *problem: object) -> None:
-            return None
-
-    found = measure(predict.network, expected, spec, postprocessing, Bar)
+    found = measure(predict.network, expected, spec, postprocessing, bar)
     assert found == of_reference(expected)
-    assert seen == [expected]
+    assert seen == [(expected, "measuring")]
 
 
 def test_networks_are_timed_in_turn_on_the_same_slices(prepared: Callable[[str], list[TrainingCase]]) -> None:
