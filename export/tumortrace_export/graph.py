@@ -9,8 +9,23 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-WEIGHTED = ("Conv", "ConvTranspose")
-"""Operators with weights; their multiply-accumulates are what quantisation is for."""
+WEIGHT_AXES = {"Conv": 0, "ConvTranspose": 1}
+"""Operators with weights, and which axis of theirs is the output channels."""
+
+WEIGHTED = tuple(WEIGHT_AXES)
+"""Their multiply-accumulates are what quantisation is for."""
+
+QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
+
+LARGEST_INT8 = 127
+"""Of symmetric integers, whose smallest is its negative."""
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model like this one, to be changed."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    return result
 
 
 def producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:

@@ -11,7 +11,17 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from tumortrace_export.graph import attribute, constants, consumers, producers, replace_nodes, set_constant
+from tumortrace_export.graph import (
+    DEQUANTISE,
+    QUANTISE,
+    attribute,
+    constants,
+    consumers,
+    copied,
+    producers,
+    replace_nodes,
+    set_constant,
+)
 from tumortrace_runtime.preprocess import IntegerInput
 
 HEAD_BLOCK = 2
@@ -31,8 +41,7 @@ def take_integers(model: onnx.ModelProto, block_px: int) -> tuple[onnx.ModelProt
     Returns:
         The copy, and what it takes; None where the first layer is not quantised.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copied(model)
     graph = result.graph
     quantise = _first_quantisation(graph)
     if quantise is None:
@@ -46,7 +55,7 @@ def take_integers(model: onnx.ModelProto, block_px: int) -> tuple[onnx.ModelProt
     left_out = _upstream(graph, quantise)
     floats = f"{name}_channels_last"
     entry = [  # in this order: behind a Transpose OpenVINO takes the integers for floats
-        helper.make_node("DequantizeLinear", [name, *quantise.input[1:]], [floats], dequantise.name),
+        helper.make_node(DEQUANTISE, [name, *quantise.input[1:]], [floats], dequantise.name),
         helper.make_node("Transpose", [floats], dequantise.output, f"{name}_Transpose", perm=[0, 3, 1, 2]),
     ]
     rest = [node for node in graph.node if node.name not in left_out | {quantise.name, dequantise.name}]
@@ -62,8 +71,7 @@ def block_head(model: onnx.ModelProto) -> onnx.ModelProto:
     As a 4 x 4 convolution with stride 2 it has four times as many, of which each sees a 3 x 3 window; a larger
     depth-to-space puts them where they belong. A model that does not end so comes back as it is.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copied(model)
     graph = result.graph
     shuffle = producers(graph)[graph.output[0].name]
     head = producers(graph).get(shuffle.input[0]) if shuffle.op_type == "DepthToSpace" else None
@@ -85,7 +93,7 @@ def _first_quantisation(graph: onnx.GraphProto) -> onnx.NodeProto | None:
     name = graph.input[0].name
     while len(users := taken_by.get(name, [])) == 1 and users[0].op_type in ("Reshape", "Transpose", "SpaceToDepth"):
         name = users[0].output[0]
-    return users[0] if len(users) == 1 and users[0].op_type == "QuantizeLinear" else None
+    return users[0] if len(users) == 1 and users[0].op_type == QUANTISE else None
 
 
 def _upstream(graph: onnx.GraphProto, node: onnx.NodeProto) -> set[str]:

@@ -14,23 +14,19 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, numpy_helper
 
-from tumortrace_export.graph import producers
+from tumortrace_export.graph import DEQUANTISE, QUANTISE, WEIGHT_AXES, producers
 from tumortrace_runtime.errors import ModelError
-
-QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 
 OPERATORS = frozenset(
     {
         *("Conv", "ConvTranspose", "Relu", "MaxPool", "Resize", "Add", "Concat"),
         *("Reshape", "Transpose", "DepthToSpace", "SpaceToDepth", "Cast", QUANTISE, DEQUANTISE),
         *("Greater", "ArgMax", "Squeeze"),
-        *("GlobalAveragePool", "Mul", "Sub", "Max", "Sqrt", "Flatten"),
+        *("GlobalAveragePool", "Mul", "Sub", "Sqrt", "Flatten"),
     }
 )
 """What our U-Nets are made of, then what the mask and the statistics of features need; each engine has them all."""
 
-WEIGHT_AXES = {"Conv": 0, "ConvTranspose": 1}
-"""The axis of output channels in each convolution's weights."""
 
 NEWEST_OPSET = 19
 """What TensorRT 10.3 (JetPack 6) is held to here; before it, Q/DQ scales are float32."""

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from tumortrace_export.graph import WEIGHTED, consumers, producers, set_constant
+from tumortrace_export.graph import DEQUANTISE, QUANTISE, WEIGHTED, consumers, copied, producers, set_constant
 from tumortrace_export.onnx_model import OUTPUT
 
 Output = Literal["logits", "mask"]
@@ -35,8 +35,7 @@ def give_mask(model: onnx.ModelProto, threshold_logit: float) -> onnx.ModelProto
 
     Of one class: 1 where the logit exceeds `threshold_logit`. Of several: the class with the largest logit.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copied(model)
     graph = result.graph
     batch, classes, *size = graph.output[0].type.tensor_type.shape.dim
     if classes.dim_value == 1:
@@ -65,8 +64,7 @@ def give_statistics(model: onnx.ModelProto) -> onnx.ModelProto:
     Mean, then standard deviation, over rows and columns of each channel of the coarsest features, as the decoder takes
     them. How far they lie from those of training scans tells scans that the network was not made for.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copied(model)
     graph = result.graph
     features = _bottleneck(graph)
     for name, (operator, inputs) in STATISTICS_STEPS.items():
@@ -87,7 +85,7 @@ def _bottleneck(graph: onnx.GraphProto) -> str:
     taken = consumers(graph)
     made = producers(graph)
     name = str(first.input[0])
-    if made[name].op_type == "DequantizeLinear":
+    if made[name].op_type == DEQUANTISE:
         return name
-    pairs = [user for user in taken[name] if user.op_type == "QuantizeLinear"]
+    pairs = [user for user in taken[name] if user.op_type == QUANTISE]
     return str(taken[pairs[0].output[0]][0].output[0]) if pairs else name

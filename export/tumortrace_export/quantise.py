@@ -22,12 +22,22 @@ import numpy.typing as npt
 import onnx
 from onnx import helper
 
-from tumortrace_export.graph import WEIGHTED, constants, consumers, replace_nodes, set_constant
+from tumortrace_export.graph import (
+    DEQUANTISE,
+    LARGEST_INT8,
+    QUANTISE,
+    WEIGHT_AXES,
+    WEIGHTED,
+    constants,
+    consumers,
+    copied,
+    replace_nodes,
+    set_constant,
+)
 from tumortrace_runtime.errors import CheckpointError
 
 MOVING = ("Resize", "MaxPool")
 JOINING = ("Add", "Concat")
-LAST = 127
 
 Scale = npt.NDArray[np.float32]
 
@@ -53,8 +63,7 @@ def quantise(
     Raises:
         CheckpointError: a weight is not finite, or weights or activations are too large for an FP16 scale.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copied(model)
     graph = result.graph
     integer = _integer_nodes(graph, float_layers)
     pairs = {name for name in activations(model) if _taken_by(integer, graph, name)}
@@ -96,7 +105,7 @@ def layers(model: onnx.ModelProto) -> list[str]:
     return [node.name for node in model.graph.node if node.op_type in WEIGHTED]
 
 
-def fp16_scale(magnitude: float | npt.NDArray[np.float32], last: int = LAST) -> Scale:
+def fp16_scale(magnitude: float | npt.NDArray[np.float32], last: int = LARGEST_INT8) -> Scale:
     """The smallest scale, a normal FP16 number, at which `magnitude` is at most the integer `last`.
 
     Args:
@@ -109,7 +118,7 @@ def fp16_scale(magnitude: float | npt.NDArray[np.float32], last: int = LAST) -> 
     return np.maximum(up, np.finfo(np.float16).tiny).astype(np.float32)
 
 
-def _scale_of(name: str, magnitude: float | npt.NDArray[np.float32], last: int = LAST) -> Scale:
+def _scale_of(name: str, magnitude: float | npt.NDArray[np.float32], last: int = LARGEST_INT8) -> Scale:
     largest = last * float(np.finfo(np.float16).max)
     if (peak := np.max(magnitude)) > largest:
         raise CheckpointError(
@@ -157,8 +166,8 @@ def _pair(graph: onnx.GraphProto, name: str, scale: Scale) -> list[onnx.NodeProt
     constants_of = [f"{name}_scale", f"{name}_zero_point"]
     integers, again = f"{name}_quantised", f"{name}_dequantised"
     return [
-        helper.make_node("QuantizeLinear", [name, *constants_of], [integers], f"{name}_QuantizeLinear"),
-        helper.make_node("DequantizeLinear", [integers, *constants_of], [again], f"{name}_DequantizeLinear"),
+        helper.make_node(QUANTISE, [name, *constants_of], [integers], f"{name}_QuantizeLinear"),
+        helper.make_node(DEQUANTISE, [integers, *constants_of], [again], f"{name}_DequantizeLinear"),
     ]
 
 
@@ -168,7 +177,7 @@ def _quantise_weights(graph: onnx.GraphProto, node: onnx.NodeProto, bits: int) -
     weights = constants(graph)[name].astype(np.float32)
     if not np.isfinite(weights).all():
         raise CheckpointError(f"{node.name}: has weights that are not finite; the checkpoint is damaged.")
-    axis = 0 if node.op_type == "Conv" else 1
+    axis = WEIGHT_AXES[node.op_type]
     last = 2 ** (bits - 1) - 1
     others = tuple(place for place in range(weights.ndim) if place != axis)
     scale = _scale_of(node.name, np.abs(weights).max(axis=others), last)
@@ -179,4 +188,4 @@ def _quantise_weights(graph: onnx.GraphProto, node: onnx.NodeProto, bits: int) -
     set_constant(graph, f"{name}_zero_point", np.zeros(len(scale), np.int8))
     inputs = [f"{name}_quantised", f"{name}_scale", f"{name}_zero_point"]
     node.input[1] = f"{name}_dequantised"
-    return helper.make_node("DequantizeLinear", inputs, [node.input[1]], f"{name}_DequantizeLinear", axis=axis)
+    return helper.make_node(DEQUANTISE, inputs, [node.input[1]], f"{name}_DequantizeLinear", axis=axis)

@@ -10,10 +10,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from tumortrace_export.graph import WEIGHTED, constants, set_constant
-from tumortrace_export.onnx_lint import WEIGHT_AXES
+from tumortrace_export.graph import LARGEST_INT8, WEIGHT_AXES, WEIGHTED, constants, copied, set_constant
 from tumortrace_export.onnx_model import INPUT, OUTPUT
-from tumortrace_export.quantise import LAST, fp16_scale, quantise, scale_owners
+from tumortrace_export.quantise import fp16_scale, quantise, scale_owners
 from tumortrace_export.torch_graph import along, compute, straight_through, to_integers
 
 Layers = dict[str, tuple[Tensor, Tensor]]
@@ -103,13 +102,12 @@ class QuantisedNetwork(nn.Module):
         for name, owner in self._owners.items():
             logarithm = self.log_magnitudes[owner]
             exact = torch.as_tensor(fp16_scale(math.exp(logarithm.item())), device=logarithm.device)
-            yield f"{name}_scale", straight_through(logarithm.exp() / LAST, exact)
+            yield f"{name}_scale", straight_through(logarithm.exp() / LARGEST_INT8, exact)
 
 
 def _with_biases(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy in which the layers that have no bias, as their batch norm adds nothing, have one of zeros to learn."""
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copied(model)
     weights = constants(result.graph)
     for node in result.graph.node:
         if node.op_type in WEIGHTED and len(node.input) == 2:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from tumortrace_export.graph import LARGEST_INT8
 from tumortrace_export.onnx_model import INPUT
 from tumortrace_export.session import open_session
 from tumortrace_runtime.errors import CheckpointError, DatasetError
@@ -21,7 +22,6 @@ from tumortrace_runtime.settings import require
 Batch = npt.NDArray[np.float32]
 
 BINS = 2048
-LARGEST_INT8 = 127
 KEPT_PER_MILLION = 999_990
 """The share of values that the percentile does not clip, 99.999 %.
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tumortrace_export.graph import DEQUANTISE, QUANTISE
 from tumortrace_runtime.errors import ModelError
 from tumortrace_runtime.files import write_bytes
 
@@ -27,7 +28,6 @@ SMALLEST_SCALE = float(np.finfo(np.float16).tiny)
 """FP16's smallest normal number: a scale below it loses digits, or is flushed to 0."""
 
 FLOAT, FLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16
-QUANTISE, DEQUANTISE = "QuantizeLinear", "DequantizeLinear"
 _SUFFIX: dict[int, str] = {FLOAT: "float32", FLOAT16: "float16"}
 
 

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tumortrace_export.graph import attribute
+from tumortrace_export.graph import DEQUANTISE, LARGEST_INT8, QUANTISE, attribute
 from tumortrace_runtime.errors import CheckpointError
 
-LEAST_INT8, LARGEST_INT8 = -128, 127
+LEAST_INT8 = -128
 
 
 def compute(nodes: Iterable[onnx.NodeProto], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -117,6 +117,6 @@ _OPERATORS: Mapping[str, Callable[[onnx.NodeProto, Sequence[Tensor]], Tensor]] =
     "Reshape": lambda node, inputs: inputs[0].reshape(inputs[1].tolist()),
     "Transpose": _transpose,
     "DepthToSpace": _depth_to_space,
-    "QuantizeLinear": _quantise,
-    "DequantizeLinear": _dequantise,
+    QUANTISE: _quantise,
+    DEQUANTISE: _dequantise,
 }

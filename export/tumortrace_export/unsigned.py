@@ -13,10 +13,10 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from tumortrace_export.graph import constants, producers, set_constant
-from tumortrace_export.quantise import LAST, MOVING
+from tumortrace_export.graph import DEQUANTISE, LARGEST_INT8, QUANTISE, constants, copied, producers, set_constant
+from tumortrace_export.quantise import MOVING
 
-LAST_UNSIGNED = 255
+LARGEST_UINT8 = 255
 
 
 def unsigned_behind_relu(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -38,14 +38,13 @@ def to_unsigned(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _unsigned(model: onnx.ModelProto, *, others: bool) -> onnx.ModelProto:
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copied(model)
     graph = result.graph
     made_by, values = producers(graph), constants(graph)
-    for node in [node for node in graph.node if node.op_type == "QuantizeLinear"]:
+    for node in [node for node in graph.node if node.op_type == QUANTISE]:
         _, scale, zero_point = node.input
         if _never_negative(node.input[0], made_by):
-            set_constant(graph, scale, np.array(float(values[scale]) * LAST / LAST_UNSIGNED, np.float32))
+            set_constant(graph, scale, np.array(float(values[scale]) * LARGEST_INT8 / LARGEST_UINT8, np.float32))
             set_constant(graph, zero_point, np.array(0, np.uint8))
         elif others:
             set_constant(graph, zero_point, np.array(128, np.uint8))
@@ -54,6 +53,6 @@ def _unsigned(model: onnx.ModelProto, *, others: bool) -> onnx.ModelProto:
 
 def _never_negative(name: str, made_by: dict[str, onnx.NodeProto]) -> bool:
     node = made_by.get(name)
-    while node is not None and node.op_type in (*MOVING, "QuantizeLinear", "DequantizeLinear"):
+    while node is not None and node.op_type in (*MOVING, QUANTISE, DEQUANTISE):
         node = made_by.get(node.input[0])
     return node is not None and node.op_type == "Relu"
