@@ -13,6 +13,7 @@ from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.postprocess import Mask, Postprocessing, clean_mask, segment_logits
 from tumortrace_runtime.preprocess import (
     IntegerInput,
+    Placement,
     Prepared,
     Preprocessing,
     from_grid,
@@ -92,15 +93,26 @@ def tumour_logits(network: Network, prepared: Prepared, context: int, batch_size
     Raises:
         InputError: the network gives masks.
     """
-    logits = own_logits(infer(network, prepared.planes, context, batch_size), prepared)
+    logits = own_logits(infer(network, prepared.planes, context, batch_size), prepared.placement)
     if logits is None:
         raise InputError("logits: this network gives masks; one exported with --output logits wanted.")
     return logits
 
 
-def own_logits(output: npt.NDArray[Any], prepared: Prepared) -> Floats | None:
+def own_logits(output: npt.NDArray[Any], placement: Placement) -> Floats | None:
     """The tumour's logits on the scan's own grid, (slices, rows, columns), of what `infer` gave; None of masks."""
-    return from_grid(output[:, 0], prepared.placement) if output.ndim == 4 else None
+    return from_grid(output[:, 0], placement) if output.ndim == 4 else None
+
+
+def own_mask(output: npt.NDArray[Any], placement: Placement) -> Mask:
+    """The mask on the scan's own grid, (slices, rows, columns) 0 or 1, of masks that `infer` gave.
+
+    Raises:
+        InputError: it would have to be resampled.
+    """
+    if placement.scaled_px != placement.scan_px:
+        raise InputError("a mask cannot be brought back to a grid of another size; export with --output logits.")
+    return (np.ascontiguousarray(output[(slice(None), *placement.window)]) > 0).astype(np.uint8)
 
 
 def segment_prepared(
@@ -116,13 +128,10 @@ def finish(output: npt.NDArray[Any], prepared: Prepared, postprocessing: Postpro
     Raises:
         InputError: a logit is NaN, or a mask would have to be resampled.
     """
-    placement, logits = prepared.placement, own_logits(output, prepared)
+    logits = own_logits(output, prepared.placement)
     if logits is not None:
         return segment_logits(logits, postprocessing)
-    if placement.scaled_px != placement.scan_px:
-        raise InputError("a mask cannot be brought back to a grid of another size; export with --output logits.")
-    mask = np.ascontiguousarray(output[(slice(None), *placement.window)])
-    return clean_mask((mask > 0).astype(np.uint8), postprocessing)
+    return clean_mask(own_mask(output, prepared.placement), postprocessing)
 
 
 def predict_mask(

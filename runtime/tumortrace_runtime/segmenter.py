@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +17,16 @@ import numpy.typing as npt
 
 from tumortrace_runtime.backends import load_backend
 from tumortrace_runtime.bundle import NARROW_WEIGHTS, Bundle, open_bundle
-from tumortrace_runtime.confidence import UNFAMILIAR, probabilities
+from tumortrace_runtime.confidence import UNFAMILIAR
 from tumortrace_runtime.errors import BackendError
-from tumortrace_runtime.inference import BATCH_SIZE, Floats, finish, infer, infer_with_statistics, own_logits
+from tumortrace_runtime.inference import BATCH_SIZE, own_logits, own_mask
 from tumortrace_runtime.io.scan import Scan
-from tumortrace_runtime.lesions import Lesion, measure_lesions
+from tumortrace_runtime.lesions import Lesion
 from tumortrace_runtime.machine import Cpu, inspect_cpu
 from tumortrace_runtime.models import find_bundle
-from tumortrace_runtime.postprocess import segment_logits
-from tumortrace_runtime.preprocess import Prepared, preprocess
+from tumortrace_runtime.postprocessor import Postprocessor, Segmentation, Spacing
+from tumortrace_runtime.preprocess import Placement
+from tumortrace_runtime.preprocess.native import Preprocessor
 
 CPU_DEVICES = {"openvino": "CPU", "onnxruntime": "CPUExecutionProvider"}
 """What engines that run on a CPU call it."""
@@ -133,9 +135,12 @@ class Segmenter:
             threads=threads,
             integer_input=self.bundle.integer_input(backend, self.precision),
         )
+        self._preprocessor = Preprocessor(self.bundle.preprocessing)
+        self._postprocessor = Postprocessor(self.bundle.postprocessing)
+        self._lock = threading.Lock()
 
     def segment(self, scan: Scan | npt.NDArray[np.generic]) -> Result:
-        """Segment one scan.
+        """Segment one scan; threads wait for each other.
 
         Args:
             scan: a scan from `tumortrace_runtime.io`, whose channels are picked by name, or voxels
@@ -144,28 +149,21 @@ class Segmenter:
         Raises:
             ScanError: a channel is missing, or the voxels are not what the bundle's input contract asks for.
         """
-        spec, postprocessing = self.bundle.preprocessing, self.bundle.postprocessing
         spacing_mm = scan.geometry.spacing_mm if isinstance(scan, Scan) else None
-        timings_ms: dict[str, float] = {}
-        with _timed(timings_ms, "total"):
+        timings_ms = dict.fromkeys(("preprocess", "infer", "postprocess", "total"), 0.0)
+        with self._lock, _timed(timings_ms, "total"):
             with _timed(timings_ms, "preprocess"):
-                prepared = preprocess(scan, spec)
-            with _timed(timings_ms, "infer"):
-                output, evidence = self._infer(prepared)
+                self._preprocessor.open(scan)
+            outputs = self._infer(timings_ms)
+            placement, replaced = self._preprocessor.placement, self._preprocessor.replaced
             with _timed(timings_ms, "postprocess"):
-                logits = own_logits(output, prepared)
-                mask = (
-                    finish(output, prepared, postprocessing)
-                    if logits is None
-                    else segment_logits(logits, postprocessing)
-                )
-                probability = None if logits is None else self._probability(logits)
-                lesions = measure_lesions(mask, spacing_mm, postprocessing.connectivity, probability)
+                evidence = self._evidence(outputs, replaced)
+                found = self._postprocess(outputs[0], placement, spacing_mm)
         return Result(
-            mask=mask,
-            lesions=lesions,
+            mask=found.mask,
+            lesions=found.lesions,
             timings_ms=timings_ms,
-            warnings=[*_notices(prepared, spacing_mm), *_doubts(evidence)],
+            warnings=[*_notices(replaced, spacing_mm), *_doubts(evidence)],
             bundle_sha256=self.bundle.sha256,
             model_sha256=self.bundle.file_sha256(self._model),
             backend=f"{self.backend.name} {self.backend.version}",
@@ -176,19 +174,36 @@ class Segmenter:
             ood_score=max(evidence.values(), default=None),
         )
 
-    def _infer(self, prepared: Prepared) -> tuple[npt.NDArray[Any], dict[str, float]]:
-        """What the network gives, and what speaks against the scan, which is nothing where the bundle cannot tell."""
-        context, confidence = self.bundle.preprocessing.context, self.bundle.confidence
-        if confidence is None or confidence.ood is None:
-            return infer(self.backend, prepared.planes, context, BATCH_SIZE), {}
-        output, statistics = infer_with_statistics(self.backend, prepared.planes, context, BATCH_SIZE)
-        return output, confidence.ood.evidence(statistics, prepared.replaced)
+    def _infer(self, timings_ms: dict[str, float]) -> list[npt.NDArray[Any]]:
+        """Every output of the network, of all slices of the scan that is open."""
+        parts = []
+        for start in range(0, self._preprocessor.slices, BATCH_SIZE):
+            stop = min(start + BATCH_SIZE, self._preprocessor.slices)
+            with _timed(timings_ms, "preprocess"):
+                integers = self.backend.integer_input
+                batch = (
+                    self._preprocessor.network_batch(start, stop)
+                    if integers is None
+                    else self._preprocessor.packed_batch(start, stop, integers)
+                )
+            with _timed(timings_ms, "infer"):
+                parts.append(self.backend.run_all(batch).values())
+        with _timed(timings_ms, "infer"):
+            return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
-    def _probability(self, logits: Floats) -> Callable[[npt.NDArray[np.bool_]], Floats] | None:
-        """What gives the calibrated probabilities of chosen voxels; None where the bundle has no calibration."""
-        if (confidence := self.bundle.confidence) is None:
-            return None
-        return lambda chosen: probabilities(logits[chosen], confidence.temperature)
+    def _evidence(self, outputs: Sequence[npt.NDArray[Any]], replaced: Sequence[str]) -> dict[str, float]:
+        """What speaks against the scan; nothing where the bundle cannot tell."""
+        confidence = self.bundle.confidence
+        if confidence is None or confidence.ood is None:
+            return {}
+        return confidence.ood.evidence(outputs[1], replaced)
+
+    def _postprocess(self, output: npt.NDArray[Any], placement: Placement, spacing_mm: Spacing | None) -> Segmentation:
+        logits = own_logits(output, placement)
+        if logits is None:
+            return self._postprocessor.segment_mask(own_mask(output, placement), spacing_mm)
+        temperature = None if self.bundle.confidence is None else self.bundle.confidence.temperature
+        return self._postprocessor.segment_logits(logits, spacing_mm, temperature)
 
     def close(self) -> None:
         """Give back the engine's memory and threads."""
@@ -264,7 +279,7 @@ def _opened(bundle: Bundle | Path | str, public_key: Path | None) -> Bundle:
 def _timed(timings_ms: dict[str, float], stage: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
-    timings_ms[stage] = (time.perf_counter() - started) * 1e3
+    timings_ms[stage] += (time.perf_counter() - started) * 1e3
 
 
 def _doubts(evidence: Mapping[str, float]) -> list[Notice]:
@@ -279,10 +294,10 @@ def _doubts(evidence: Mapping[str, float]) -> list[Notice]:
     return [Notice("out-of-distribution", message)]
 
 
-def _notices(prepared: Prepared, spacing_mm: tuple[float, float, float] | None) -> list[Notice]:
+def _notices(replaced: Sequence[str], spacing_mm: Spacing | None) -> list[Notice]:
     notices = [
         Notice("replaced-sequence", f"{name} holds a copy of the FLAIR; it was treated as missing.")
-        for name in prepared.replaced
+        for name in replaced
     ]
     if spacing_mm is None:
         notices.append(Notice("unknown-spacing", "the scan has no spacing: sizes are in voxels and pixels."))

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -317,3 +318,14 @@ def without_files(bundle: Bundle, prefix: str) -> Bundle:
     """The bundle as it were without the model files whose path begins so."""
     kept = {name: entry for name, entry in bundle.manifest["files"].items() if not name.startswith(prefix)}
     return dataclasses.replace(bundle, manifest={**bundle.manifest, "files": kept})
+
+
+def test_threads_that_share_a_segmenter_get_each_their_own_result(segmenters: dict) -> None:
+    segmenter, scan = segmenters["openvino", "int8"], phantom()
+    brighter = dataclasses.replace(scan, voxels=scan.voxels[:, :, ::-1] * 2)
+    scans = [scan, brighter] * 6
+    expected = [segmenter.segment(each).mask for each in scans[:2]]
+    assert not np.array_equal(*expected)
+    with ThreadPoolExecutor(4) as pool:
+        for number, result in enumerate(pool.map(segmenter.segment, scans)):
+            np.testing.assert_array_equal(result.mask, expected[number % 2])
