@@ -164,7 +164,8 @@ def _stored(checkpoint: Checkpoint, settings: Settings) -> Quantisation | None:
 
 def _check_room(job: Job, out: Path) -> None:
     parameters = sum(weights.numel() for weights in job.checkpoint.weights.values())
-    slices = sum(job.index.case(name).slices for name in job.cases.validation)
+    held = [*job.cases.validation, *job.cases.validation, *job.cases.calibration]  # validation with what came of it
+    slices = sum(job.index.case(name).slices for name in held)
     check_room(out, parameters, slices * len(job.spec.channels) * math.prod(job.spec.grid_px))
 
 

@@ -24,7 +24,7 @@ def check_room(out: Path, parameters: int, voxels: int, *, root: Path = Path("/"
     Args:
         out: the bundle.
         parameters: of the network.
-        voxels: of all validation cases, sequences counted, on the network's grid.
+        voxels: float32 ones that are held at a time, sequences counted, on the network's grid.
         root: where /proc is found.
 
     Raises:
@@ -36,7 +36,7 @@ def check_room(out: Path, parameters: int, voxels: int, *, root: Path = Path("/"
     if free < needed:
         raise OutputError(f"{place}: {_mb(free)} free, about {_mb(needed)} wanted for this export; free some first.")
     available = _available_memory(root)
-    wanted = MEMORY_BASE_BYTES + 4 * (NETWORK_MEMORY_FACTOR * parameters + 2 * voxels)
+    wanted = MEMORY_BASE_BYTES + 4 * (NETWORK_MEMORY_FACTOR * parameters + voxels)
     if available is not None and available < wanted:
         raise InputError(
             f"memory: {_mb(available)} available, about {_mb(wanted)} wanted for this export; end other programs, or "

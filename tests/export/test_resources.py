@@ -28,7 +28,7 @@ def test_an_ordinary_export_has_room(machine: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "not").exists()
 
 
-@pytest.mark.parametrize(("parameters", "voxels"), [(100_000_000, LITTLE_DATA), (SMALL_NETWORK, 2_000_000_000)])
+@pytest.mark.parametrize(("parameters", "voxels"), [(100_000_000, LITTLE_DATA), (SMALL_NETWORK, 4_000_000_000)])
 def test_too_little_memory_is_refused(parameters: int, voxels: int, machine: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"memory: 8,192 MB available, about 1\d,\d{3} MB wanted .*end other programs"):
         check_room(tmp_path / "large.bundle", parameters, voxels, root=machine)
