@@ -64,13 +64,14 @@ def command(
     index = load_index(index_path)
     split = load_split(split_path, index)
     names = split.part(part, fold)
-    with _predictor(model, engine) as (predict, about, training), progress_bar(names, "evaluating") as shown:
+    with _predictor(model, engine) as (predict, about, training):
         if part == "test":
             refuse_seen(str(model), training, names, index)
-        scans = (open_case(index, name) for name in shown)
         about |= {"part": part, "fold": fold, "index_sha256": index.sha256, "split_sha256": split.sha256}
-        evaluated = evaluate_cases(scans, predict, tolerance)
-        summary = write_report(out, evaluated, strata=assign_strata(names, index), about=about)
+        with progress_bar(names, "evaluating") as shown:
+            scans = (open_case(index, name) for name in shown)
+            evaluated = evaluate_cases(scans, predict, tolerance)
+            summary = write_report(out, evaluated, strata=assign_strata(names, index), about=about)
     files = f"{out}: {summary['cases']} cases; cases.csv, summary.json, overlays/"
     click.echo(json.dumps(summary) if as_json else f"{summary_text(summary)}\n\n{files}")
 
