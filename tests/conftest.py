@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +20,10 @@ hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
+
+# A shell starts what runs in the background deaf to Ctrl-C, and so would be the programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Set before PyTorch is loaded: its threads wait for each other by spinning, which on a machine that is busy with other
 # tests takes a hundred times as long as one thread alone.
