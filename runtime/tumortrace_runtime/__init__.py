@@ -6,12 +6,17 @@ with Segmenter("lgg.bundle", backend="openvino", device="CPU", precision="int8")
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, cast
 
 from tumortrace_runtime.version import __version__
 
 if TYPE_CHECKING:
     from tumortrace_runtime.segmenter import Result, Segmenter
+
+# OpenVINO tells its makers of every import and conversion over the network, by processes that it forks beside its
+# threads, which may hang. Nothing that runs beside a scanner calls home: to OpenVINO that package is not installed.
+sys.modules.setdefault("openvino_telemetry", cast(Any, None))
 
 __all__ = ["Result", "Segmenter", "__version__"]
 
