@@ -93,37 +93,58 @@ def export(
         InputError: too little memory.
         OutputError: `out` exists or cannot be written, or there is too little disk.
     """
+    job = _plan(checkpoint, index, split, settings, fold, report, progress)
+    with _bundle_folder(out) as folder, tempfile.TemporaryDirectory(prefix="tumortrace-") as scratch:
+        _check_room(job, out)
+        exported = _make(job, folder, Path(scratch))
+        write_manifest(
+            folder, out.name.removesuffix(".bundle"), checkpoint, index, split, job.settings, job.cases, exported
+        )
+    return exported
+
+
+def _plan(
+    checkpoint: Checkpoint,
+    index: Index,
+    split: Split,
+    settings: Settings,
+    fold: int | None,
+    report: Report,
+    progress: Progress,
+) -> Job:
+    """What is to be exported, of which cases; refused where it does not go together."""
     if checkpoint.confidence is not None and checkpoint.confidence.ood is not None:
         settings = replace(settings, bottleneck_statistics=True)  # what it judges scans by
     if settings.output == "mask" and checkpoint.preprocessing.fit == "resize":
         raise SpecError("output mask of a model with fit 'resize': a decision cannot be resampled; take logits.")
     require_own_split(checkpoint, split, fold)
     cases = _choose(checkpoint, index, split, fold, settings)
-    job = Job(checkpoint, index, split, settings, cases, report, progress)
-    with _bundle_folder(out) as folder, tempfile.TemporaryDirectory(prefix="tumortrace-") as scratch:
-        _check_room(job, out)
-        writer = _writer(job, folder)
-        assessor = _assessor(job, writer)
-        writer.write_fp32()
-        ranges = _ranges(job, writer)
-        keep_float = overflowing_layers(writer.network, ranges.peaks)
-        if "fp16" in settings.precisions:
-            report(f"writing fp16{', in float where it would overflow: ' if keep_float else ''}{', '.join(keep_float)}")
-            writer.write_fp16(keep_float)
-        for backend, precision in list(assessor.choices()):
-            assessor.require(backend, precision)
-        found, slices = None, _slices(job)
-        if "int8" in settings.precisions:
-            if inspect_cpu().saturates_int8:
-                report(SATURATES)
-            found = _search(job, writer, assessor, ranges, slices, keep_float, Path(scratch))
-            _write_narrow(job, writer, assessor, found, keep_float)
-        _check_elsewhere(job, writer, slices)
-        writer.write_recipe()
-        exported = conclude(job, writer, assessor, found, keep_float)
-        if checkpoint.confidence is not None:
-            write_json(folder / CONFIDENCE, to_dict(checkpoint.confidence))
-        write_manifest(folder, out.name.removesuffix(".bundle"), checkpoint, index, split, settings, cases, exported)
+    return Job(checkpoint, index, split, settings, cases, report, progress)
+
+
+def _make(job: Job, folder: Path, scratch: Path) -> Exported:
+    """Write every artefact into the bundle's folder, each held to the gate; the manifest is left to write."""
+    writer = _writer(job, folder)
+    assessor = _assessor(job, writer)
+    writer.write_fp32()
+    ranges = _ranges(job, writer)
+    keep_float = overflowing_layers(writer.network, ranges.peaks)
+    if "fp16" in job.settings.precisions:
+        job.report(f"writing fp16{', in float where it would overflow: ' if keep_float else ''}{', '.join(keep_float)}")
+        writer.write_fp16(keep_float)
+    for backend, precision in list(assessor.choices()):
+        assessor.require(backend, precision)
+    found, slices = None, _slices(job)
+    if "int8" in job.settings.precisions:
+        if inspect_cpu().saturates_int8:
+            job.report(SATURATES)
+        found = _search(job, writer, assessor, ranges, slices, keep_float, scratch)
+        _write_narrow(job, writer, assessor, found, keep_float)
+    _check_elsewhere(job, writer, slices)
+    writer.write_recipe()
+    exported = conclude(job, writer, assessor, found, keep_float)
+    if job.checkpoint.confidence is not None:
+        write_json(folder / CONFIDENCE, to_dict(job.checkpoint.confidence))
     return exported
 
 
