@@ -84,21 +84,7 @@ def train(
     teachers = Ensemble([one.checkpoint for one in run.teachers]).to(fabric.device) if run.teachers else None
 
     while len(history) < config.epochs and not out_of_patience(history, config.patience):
-        started = time.perf_counter()
-        first = len(history) * config.steps_per_epoch
-        with progress(range(first, first + config.steps_per_epoch), f"epoch {len(history) + 1}") as steps:
-            losses = [train_step(step, learner, sampler, loss, teachers) for step in steps]
-        scores = fabric.broadcast(validate(learner.evaluated, run.validation, config) if fabric.is_global_zero else {})
-        epoch = fabric.broadcast(
-            Epoch(
-                epoch=len(history) + 1,
-                learning_rate=learning_rate_at(first + config.steps_per_epoch - 1, config),
-                train_loss=float(np.mean(losses)),
-                validation_dice=float(np.mean(list(scores.values()))),
-                worst_dice=min(scores.values()),
-                seconds=time.perf_counter() - started,
-            )
-        )
+        epoch, scores = _train_epoch(len(history) + 1, learner, run, sampler, loss, teachers, progress)
         history.append(epoch)
         is_best = epoch is best_epoch(history)
         if fabric.is_global_zero:
@@ -110,6 +96,33 @@ def train(
             report(epoch, is_best)
     fabric.barrier()
     return load_checkpoint(out / "best")
+
+
+def _train_epoch(
+    number: int,
+    learner: _Learner,
+    run: Run,
+    sampler: SliceSampler,
+    loss: Loss,
+    teachers: Ensemble | None,
+    progress: Progress,
+) -> tuple[Epoch, dict[str, float]]:
+    """Train for the epoch with this number, counted from 1, and validate: what came of it, and Dice by case."""
+    config, fabric = learner.config, learner.fabric
+    started = time.perf_counter()
+    first = (number - 1) * config.steps_per_epoch
+    with progress(range(first, first + config.steps_per_epoch), f"epoch {number}") as steps:
+        losses = [train_step(step, learner, sampler, loss, teachers) for step in steps]
+    scores = fabric.broadcast(validate(learner.evaluated, run.validation, config) if fabric.is_global_zero else {})
+    epoch = Epoch(
+        epoch=number,
+        learning_rate=learning_rate_at(first + config.steps_per_epoch - 1, config),
+        train_loss=float(np.mean(losses)),
+        validation_dice=float(np.mean(list(scores.values()))),
+        worst_dice=min(scores.values()),
+        seconds=time.perf_counter() - started,
+    )
+    return fabric.broadcast(epoch), scores
 
 
 class _Learner:
