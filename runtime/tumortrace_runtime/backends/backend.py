@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
+from tumortrace_runtime.backends.request import Request, run_through
 from tumortrace_runtime.errors import BackendError, InputError
 from tumortrace_runtime.preprocess import IntegerInput
 
@@ -22,6 +25,10 @@ B = TypeVar("B", bound="Backend")
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 """What can be asked for, the widest first."""
+
+LATENCY, THROUGHPUT = "latency", "throughput"
+MODES = (LATENCY, THROUGHPUT)
+"""Whether all of a CPU's threads work on one slice, which is done the sooner, or each on its own, so that more are."""
 
 UNKNOWN_PRECISION = "unknown"
 _WIDEST_FIRST = (*PRECISIONS, UNKNOWN_PRECISION)
@@ -88,13 +95,28 @@ class Backend(ABC):
         self.layers = layers
         self.layer_precisions: Mapping[str, int] = count_precisions(layers)
         self.executed_precision = most_macs(layers)
+        self._requests: Sequence[Request] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def requests(self) -> Sequence[Request]:
+        """As many requests as keep the engine busy, one more than it runs at a time; the same ones each time.
+
+        Raises:
+            BackendError: the backend has been closed, or the engine has no memory for them.
+        """
+        if self._requests is None:
+            self._requests = self._open_requests()
+        if not self._requests:
+            raise BackendError(f"{self.name}: the model has been closed.")
+        return self._requests
 
     def run(self, batch: Batch) -> npt.NDArray[Any]:
         """The model's first output of a batch: its logits, or its mask.
 
         Args:
             batch: C-contiguous; (n, channels, rows, columns) float32, or what `integer_input` says, as `packed_batch`
-                gives it. It is read in place, and not kept.
+                gives it.
 
         Returns:
             (n, classes, rows, columns) float32 logits, or (n, rows, columns) uint8 classes; the caller's own.
@@ -105,13 +127,35 @@ class Backend(ABC):
         """
         return next(iter(self.run_all(batch).values()))
 
-    @abstractmethod
     def run_all(self, batch: Batch) -> Outputs:
-        """Every output of a batch by its name, the first one first; see `run`."""
+        """Every output of a batch by its name, the first one first; see `run`. Threads wait for each other."""
+        check_batch(batch, self.taken)
+        with self._lock:
+            requests = self.requests
+            size = len(requests[0].input)
+            starts = range(0, len(batch), size)
+            results = {
+                name: np.empty((len(batch), *values.shape[1:]), values.dtype)
+                for name, values in requests[0].outputs.items()
+            }
 
-    @abstractmethod
+            def fill(part: int, images: npt.NDArray[Any]) -> None:
+                np.copyto(images, batch[starts[part] : starts[part] + size])
+
+            def take(part: int, outputs: Mapping[str, npt.NDArray[Any]]) -> None:
+                for name, values in outputs.items():
+                    results[name][starts[part] : starts[part] + size] = values
+
+            run_through(requests, [min(size, len(batch) - start) for start in starts], fill, take)
+        return results
+
     def close(self) -> None:
         """Give back memory and threads; closing twice does nothing."""
+        self._requests = ()
+
+    @abstractmethod
+    def _open_requests(self) -> Sequence[Request]:
+        """What `requests` gives from now on."""
 
     def __enter__(self: B) -> B:
         return self
