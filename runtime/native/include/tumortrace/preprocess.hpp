@@ -62,6 +62,7 @@ class Preprocessor {
     /// @return what is wrong; unless that is nothing, there is no scan to write batches of
     Opening open(const Voxels& voxels, const std::vector<bool>& known = {}) {
         channels_.clear();
+        kept_.forget();
         voxels_ = voxels;
         if (std::find(voxels.shape.begin(), voxels.shape.end(), 0U) != voxels.shape.end()) return {Problem::empty};
         if (!countable(voxels)) return {Problem::too_large};
@@ -98,14 +99,16 @@ class Preprocessor {
         });
     }
 
-    /// Writes slices and their neighbours as `pack_batch` does.
+    /// Writes slices and their neighbours as `pack_batch` does. Planes are kept, so that batches that follow one
+    /// another quantise none twice.
     ///
     /// @param block 1, 2 or 4; divides the grid's rows and columns
     template <typename Integer>
     void pack(const BatchRange& range, std::size_t block, Quantisation by, Integer* batch) {
         Integers<Integer> source{*this, by, {}};
         const PlanesShape shape{voxels_.slices(), channels_.size(), spec_.grid.rows, spec_.grid.columns};
-        detail::pack_from(source, shape, range, block, reinterpret_cast<std::uint8_t*>(batch));
+        kept_.prepare(range.neighbours(), shape, block, by, std::numeric_limits<Integer>::is_signed);
+        detail::pack_from(source, shape, range, block, &kept_, reinterpret_cast<std::uint8_t*>(batch));
     }
 
   private:
@@ -278,6 +281,7 @@ class Preprocessor {
     std::vector<ChannelPlan> channels_;
     Taps column_taps_, row_taps_;
     std::size_t slice_ = 0, channel_ = 0;
+    detail::KeptPlanes kept_;
     std::vector<float> row_;
     std::vector<float> narrowed_;
 };
