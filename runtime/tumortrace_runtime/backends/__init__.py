@@ -48,6 +48,7 @@ def load_backend(
     threads: int | None = None,
     integer_input: IntegerInput | None = None,
     mode: str = LATENCY,
+    grid_px: tuple[int, int] | None = None,
 ) -> Backend:
     """Load a model into an engine.
 
@@ -59,6 +60,7 @@ def load_backend(
         threads: CPU threads; None for the engine's choice, or what a container's limit leaves.
         integer_input: how the artefact takes its input as integers; None where it takes float32.
         mode: one of `MODES`.
+        grid_px: (rows, columns) of the slices to run, for engines that can give a model another size; None for its own.
 
     Raises:
         BackendError: the backend or the mode is unknown or its library missing, the device is not there, the precision
@@ -79,6 +81,7 @@ def load_backend(
         threads=threads or cpu_quota(),  # of which engines do not know
         integer_input=integer_input,
         mode=mode,
+        grid_px=grid_px,
     )
     return backend
 

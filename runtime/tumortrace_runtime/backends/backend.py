@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tumortrace_runtime.backends.request import Request, run_through
+from tumortrace_runtime.backends.request import Fill, Request, Take, run_through
 from tumortrace_runtime.errors import BackendError, InputError
 from tumortrace_runtime.preprocess import IntegerInput
 
@@ -128,26 +128,26 @@ class Backend(ABC):
         return next(iter(self.run_all(batch).values()))
 
     def run_all(self, batch: Batch) -> Outputs:
-        """Every output of a batch by its name, the first one first; see `run`. Threads wait for each other."""
+        """Every output of a batch by its name, the first one first; see `run`."""
         check_batch(batch, self.taken)
-        with self._lock:
-            requests = self.requests
-            size = len(requests[0].input)
-            starts = range(0, len(batch), size)
-            results = {
-                name: np.empty((len(batch), *values.shape[1:]), values.dtype)
-                for name, values in requests[0].outputs.items()
-            }
+        first, size = self.requests[0].outputs, len(self.requests[0].input)
+        results = {name: np.empty((len(batch), *values.shape[1:]), values.dtype) for name, values in first.items()}
+        parts = [slice(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
 
-            def fill(part: int, images: npt.NDArray[Any]) -> None:
-                np.copyto(images, batch[starts[part] : starts[part] + size])
+        def fill(part: int, images: npt.NDArray[Any]) -> None:
+            np.copyto(images, batch[parts[part]])
 
-            def take(part: int, outputs: Mapping[str, npt.NDArray[Any]]) -> None:
-                for name, values in outputs.items():
-                    results[name][starts[part] : starts[part] + size] = values
+        def take(part: int, outputs: Mapping[str, npt.NDArray[Any]]) -> None:
+            for name, values in outputs.items():
+                results[name][parts[part]] = values
 
-            run_through(requests, [min(size, len(batch) - start) for start in starts], fill, take)
+        self.run_batches([part.stop - part.start for part in parts], fill, take)
         return results
+
+    def run_batches(self, counts: Sequence[int], fill: Fill, take: Take) -> None:
+        """Run batch after batch in `requests`; see `run_through`. Threads wait for each other."""
+        with self._lock:
+            run_through(self.requests, counts, fill, take)
 
     def close(self) -> None:
         """Give back memory and threads; closing twice does nothing."""
@@ -261,3 +261,8 @@ def first_line(problem: BaseException) -> str:
 def missing_device(engine: str, device: str, present: Iterable[str]) -> BackendError:
     """The error for a device that is not there; it lists what is."""
     return BackendError(f"{engine}: no device {device!r} here; there are: {', '.join(present) or 'none'}.")
+
+
+def own_size_alone(engine: str) -> BackendError:
+    """The error for slices of another size on an engine that cannot give a model one."""
+    return BackendError(f"{engine}: runs a model at its own size alone; leave the margins in, or take openvino.")

@@ -30,6 +30,7 @@ from tumortrace_runtime.backends.backend import (
     first_line,
     layers_that_ran,
     missing_device,
+    own_size_alone,
 )
 from tumortrace_runtime.backends.request import Request, aligned
 from tumortrace_runtime.errors import BackendError
@@ -63,8 +64,11 @@ def load(
     threads: int | None,
     integer_input: IntegerInput | None,
     mode: str,
+    grid_px: tuple[int, int] | None,
 ) -> OnnxRuntimeBackend:
     """Open a session and run it once; see `tumortrace_runtime.backends.load_backend`."""
+    if grid_px is not None:
+        raise own_size_alone("onnxruntime")
     if device not in devices():
         raise missing_device("onnxruntime", device, devices())
     if precision == "bf16":

@@ -57,6 +57,7 @@ def load(
     threads: int | None,
     integer_input: IntegerInput | None,
     mode: str,
+    grid_px: tuple[int, int] | None,
 ) -> OpenVinoBackend:
     """Compile a model; see `tumortrace_runtime.backends.load_backend`."""
     if precision == "int8" and model_path.suffix != ".xml":
@@ -66,6 +67,8 @@ def load(
     _check_device(core, device, precision)
     try:
         model = core.read_model(model_path)
+        if grid_px is not None:
+            _resize(model, grid_px, integer_input)
         taken = _taken(model_path, model)
         check_contract(model_path, taken, integer_input)
         # With a batch of fixed size OpenVINO leaves out changes of layout that it else makes.
@@ -172,6 +175,16 @@ def _taken(model_path: Path, model: openvino.Model) -> Taken:
     if len(shape) != 4 or any(dimension.is_dynamic for dimension in list(shape)[1:]):
         raise BackendError(f"{model_path}: input {shape} found; (n, channels, rows, columns) with fixed sizes wanted.")
     return Taken(np.dtype(kind.to_dtype()).name, tuple(dimension.get_length() for dimension in list(shape)[1:]))
+
+
+def _resize(model: openvino.Model, grid_px: tuple[int, int], integer_input: IntegerInput | None) -> None:
+    """Give the model slices of another size."""
+    batch, *image = model.input(0).get_partial_shape()
+    if integer_input is None:
+        image[1:] = grid_px
+    else:
+        image[:2] = (size // integer_input.block_px for size in grid_px)
+    model.reshape([batch, *image])
 
 
 def _of_batch(model: openvino.Model, size: int) -> openvino.Model:

@@ -15,6 +15,12 @@ from tumortrace_runtime.errors import BackendError
 
 Array = npt.NDArray[Any]
 
+Fill = Callable[[int, Array], None]
+"""Called as fill(batch, input), writes the images of that batch to `input`."""
+
+Take = Callable[[int, Mapping[str, Array]], None]
+"""Called as take(batch, outputs), uses what came of that batch, by name; it must not keep the arrays."""
+
 _LINE_BYTES = 64
 
 
@@ -46,19 +52,14 @@ class Request(ABC):
         """
 
 
-def run_through(
-    requests: Sequence[Request],
-    counts: Sequence[int],
-    fill: Callable[[int, Array], None],
-    take: Callable[[int, Mapping[str, Array]], None],
-) -> None:
+def run_through(requests: Sequence[Request], counts: Sequence[int], fill: Fill, take: Take) -> None:
     """Run batch after batch: later ones are filled, and the results of earlier ones taken, while others run.
 
     Args:
         requests: what runs, in turn.
         counts: images of each batch, at most those of a request.
-        fill: called as fill(batch, input), in their order; writes a batch to the first images of `input`.
-        take: called as take(batch, outputs), in their order, with the images of that batch; must not keep them.
+        fill: called for every batch in their order, on this thread.
+        take: the same.
 
     Raises:
         BackendError: the engine failed. Whatever is raised, no run is under way any more.

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from tumortrace_runtime.backends.backend import Backend, Layer, check_contract
+from tumortrace_runtime.backends.backend import Backend, Layer, check_contract, own_size_alone
 from tumortrace_runtime.backends.cuda import find_device, find_devices
 from tumortrace_runtime.backends.cuda_memory import open_gpu
 from tumortrace_runtime.backends.request import Request
@@ -41,11 +41,14 @@ def load(
     threads: int | None,
     integer_input: IntegerInput | None,
     mode: str,
+    grid_px: tuple[int, int] | None,
 ) -> TensorRtBackend:
     """Load the cached engine, or build it first; see `tumortrace_runtime.backends.load_backend`.
 
     `threads` and `mode` change nothing, since the network runs on the GPU, one batch after the other.
     """
+    if grid_px is not None:
+        raise own_size_alone("tensorrt")
     gpu_device = find_device(device)
     trt = tensorrt_package()
     folder = model_path.parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,20 @@ from tumortrace_runtime.preprocess.statistics import ChannelStatistics
 
 _READABLE = frozenset("bBhHiIlLqQfd")
 """Type characters of what the core reads as it is stored."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Where a scan has foreground, on its own grid.
+
+    Attributes:
+        slices: (slices,) bool, whether there is any in one of the channels.
+        rows, columns: first one with foreground, and one past the last.
+    """
+
+    slices: npt.NDArray[np.bool_]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
 
 
 class Preprocessor:
@@ -79,6 +94,11 @@ class Preprocessor:
     def statistics(self) -> tuple[ChannelStatistics | None, ...]:
         """The statistics of each channel of the scan that is open; None of a replaced one."""
         return tuple(values and ChannelStatistics(*values) for values in self._core.statistics())
+
+    def coverage(self) -> Coverage:
+        """Where the scan that is open has foreground in a channel that is not replaced."""
+        slices, rows, columns = self._core.coverage()
+        return Coverage(np.array(slices, bool), rows, columns)
 
     def planes(self) -> npt.NDArray[np.float32]:
         """Every plane, (slices, channels, grid rows, grid columns) float32."""

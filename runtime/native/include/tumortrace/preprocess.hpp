@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tumortrace/batch.hpp"
+#include "tumortrace/coverage.hpp"
 #include "tumortrace/dispatch.hpp"
 #include "tumortrace/grid.hpp"
 #include "tumortrace/half.hpp"
@@ -82,6 +83,7 @@ class Preprocessor {
     /// Of the scan that was opened; empty where none is.
     const std::vector<ChannelPlan>& channels() const noexcept { return channels_; }
     const Placement& placement() const noexcept { return placement_; }
+    const Coverage& coverage() const noexcept { return coverage_; }
     std::size_t slices() const noexcept { return voxels_.slices(); }
 
     /// Writes slices and their neighbours: (range.size(), neighbours x channels, grid rows, grid columns).
@@ -136,6 +138,7 @@ class Preprocessor {
     }
 
     Opening plan_channels(const std::vector<bool>& known, const std::vector<Extremes>& extremes) {
+        coverage_.reset(voxels_);
         for (std::size_t channel = 0; channel < voxels_.channels(); ++channel) {
             if ((channel < known.size() && known[channel]) || copies_reference(channel)) {
                 channels_.push_back({true, {}, 0});
@@ -144,6 +147,7 @@ class Preprocessor {
             const ChannelFindings found = statistics_(voxels_, channel, extremes[channel], spec_.rule);
             if (found.refusal == Refusal::no_foreground) return {Problem::no_foreground, channel};
             if (found.refusal == Refusal::one_value) return {Problem::one_value, channel, 0, found.only_value};
+            coverage_.add(statistics_.spans(), found.background, voxels_);
             const float fill = normalised(found.statistics.background, found.statistics);
             channels_.push_back({false, found.statistics, fill});
         }
@@ -277,6 +281,7 @@ class Preprocessor {
     StatisticsPass statistics_;
     Voxels voxels_{};
     Placement placement_{};
+    Coverage coverage_{};
     std::vector<Extremes> extremes_;
     std::vector<ChannelPlan> channels_;
     Taps column_taps_, row_taps_;
