@@ -11,7 +11,6 @@
 #include <nanobind/stl/vector.h>
 
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -24,6 +23,8 @@
 #include <utility>
 #include <vector>
 
+#include "checks.hpp"
+#include "half.hpp"
 #include "preprocess.hpp"
 
 namespace nb = nanobind;
@@ -31,22 +32,8 @@ using namespace nb::literals;
 
 namespace {
 
-/// A number of 16 bits, which nanobind has no name for.
-struct Half {
-    std::uint16_t bits;
-};
-
-}  // namespace
-
-template <>
-struct nb::detail::dtype_traits<Half> {
-    static constexpr dlpack::dtype value{static_cast<std::uint8_t>(dlpack::dtype_code::Float), 16, 1};
-    static constexpr auto name = const_name("float16");
-};
-
-namespace {
-
 using tumortrace::BatchRange;
+using tumortrace::Half;
 using tumortrace::Problem;
 using tumortrace::VoxelType;
 
@@ -55,15 +42,6 @@ template <typename Value>
 using Batch = nb::ndarray<nb::numpy, Value, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 using Pair = std::pair<std::size_t, std::size_t>;
 using Statistics = std::tuple<float, float, float, float, float>;
-
-void require(bool condition, const std::string& problem) {
-    if (!condition) throw std::invalid_argument(problem);
-}
-
-std::string to_string(const std::array<std::size_t, 4>& shape) {
-    return "(" + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) + ", " + std::to_string(shape[2]) + ", " +
-           std::to_string(shape[3]) + ")";
-}
 
 VoxelType voxel_type(nb::dlpack::dtype dtype) {
     const std::pair<nb::dlpack::dtype, VoxelType> types[] = {
@@ -196,7 +174,7 @@ class Preprocessor {
         require(block == 1 || block == 2 || block == 4, "block is " + std::to_string(block) + "; 1, 2 or 4 wanted.");
         require(grid_.rows % block == 0 && grid_.columns % block == 0,
                 "rows and columns of the grid in multiples of " + std::to_string(block) + " wanted.");
-        require(std::isfinite(scale) && scale > 0, "scale: a positive, finite float32 wanted.");
+        require(positive(scale), "scale: a positive, finite float32 wanted.");
         require(low <= zero_point && zero_point <= high, "zero_point is " + std::to_string(zero_point) + "; " +
                                                              std::to_string(low) + " to " + std::to_string(high) +
                                                              " wanted.");
@@ -216,8 +194,8 @@ class Preprocessor {
         require(range.start <= range.stop && range.stop <= core_.slices(),
                 "no slices " + std::to_string(range.start) + " to " + std::to_string(range.stop) +
                     "; 0 <= start <= stop <= " + std::to_string(core_.slices()) + " wanted.");
-        const std::array<std::size_t, 4> given{out.shape(0), out.shape(1), out.shape(2), out.shape(3)};
-        require(given == wanted, "out has shape " + to_string(given) + "; " + to_string(wanted) + " wanted.");
+        require(shape_of<4>(out) == wanted,
+                "out has shape " + to_string(shape_of<4>(out)) + "; " + to_string(wanted) + " wanted.");
     }
 
     tumortrace::Size grid_;

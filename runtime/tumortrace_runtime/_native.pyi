@@ -278,6 +278,82 @@ class Postprocessor:
             largest first, of equal ones that whose first voxel comes first.
         """
 
+    def begin(self, slices: int, scan_px: tuple[int, int], scaled_px: tuple[int, int], offset_px: tuple[int, int], grid_px: tuple[int, int], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None) -> None:
+        """
+        Begin a scan whose slices are added as the network gives them; of each, its cleaned runs alone are kept.
+
+        After an error there is no scan until the next one is begun.
+
+        Args:
+            slices: how many it has.
+            scan_px: (rows, columns) of its slices.
+            scaled_px: their size on the network's grid.
+            offset_px: their top left corner there.
+            grid_px: size of the grid.
+            temperature: what logits are divided by for confidence; None for none.
+            pixel_mm: height and width of a pixel, for diameters; None for none.
+
+        Raises:
+            ValueError: an extent of the scan is 0 or above 65535, it has more than 2^32 voxels, its slices do not lie on the
+                grid, or a number is not positive.
+            TypeError: a number is negative.
+        """
+
+    @overload
+    def add(self, output: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)]) -> None: ...
+
+    @overload
+    def add(self, output: Annotated[NDArray[numpy.float16], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)]) -> None: ...
+
+    @overload
+    def add(self, output: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)]) -> None:
+        """
+        Add the next slices, which are read where they are and not kept.
+
+        Args:
+            output: logits (n, classes, grid rows, grid columns) float32 or float16, of one class or with the background's
+                first; or a mask (n, grid rows, grid columns) uint8, not 0 for foreground. C-contiguous. Logits are resampled
+                where slices have another size on the grid.
+
+        Raises:
+            ValueError: no scan is begun, there are more slices than begun, the grid has another size, a value is NaN, a mask
+                would have to be resampled, or confidence is asked for of what is no logits of one class.
+            TypeError: the array has another dtype, another number of axes, or is not C-contiguous.
+        """
+
+    def skip(self, slices: int) -> None:
+        """
+        Add slices of background.
+
+        Raises:
+            ValueError: no scan is begun, or there are more slices than begun.
+            TypeError: the number is negative.
+        """
+
+    def provisional(self, slice: int) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C')]:
+        """
+        The mask of a slice that was added, (rows, columns) uint8: cleaned, no component of the scan removed.
+
+        Raises:
+            ValueError: no such slice was added.
+            TypeError: the number is negative.
+        """
+
+    def finish(self, *, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+        """
+        Find and measure the lesions of the scan whose slices were added.
+
+        Args:
+            labels: whether the lesion of every voxel is wanted.
+
+        Raises:
+            ValueError: no scan is begun, or slices are missing.
+
+        Returns:
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
+            largest first, of equal ones that whose first voxel comes first.
+        """
+
 def cpu_features() -> list[str]:
     """
     Names, as /proc/cpuinfo spells them, of this CPU's instruction sets that matter to a network.
