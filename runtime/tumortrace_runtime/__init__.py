@@ -22,7 +22,7 @@ __all__ = ["Result", "Segmenter", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the segmenter, and with it numpy, OpenCV and the native core, only when it is used."""
+    """Load the segmenter, and with it numpy and the native core, only when it is used."""
     if name not in ("Result", "Segmenter"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from tumortrace_runtime import segmenter

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from tumortrace_runtime.backends.backend import PRECISIONS, Backend, Batch
 from tumortrace_runtime.errors import BackendError
+from tumortrace_runtime.libraries import is_optional, missing_library
 from tumortrace_runtime.preprocess import IntegerInput
 
 __all__ = ["BACKENDS", "PRECISIONS", "Backend", "Batch", "default_device", "devices", "load_backend"]
@@ -88,4 +89,6 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(BACKENDS[name])
     except ImportError as problem:
-        raise BackendError(f"{name} cannot be imported ({problem}): pip install 'tumortrace[{name}]'") from problem
+        if not is_optional(name):
+            raise
+        raise BackendError(missing_library(problem, name)) from problem

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
-from tumortrace_runtime.io.folders import missing_library
 from tumortrace_runtime.io.scan import Geometry
+from tumortrace_runtime.libraries import import_library
 
 SCAN_AXES = ("S", "P", "L")
 """Where slices, rows and columns of a scan run to: superior, posterior, the patient's left."""
@@ -110,17 +109,13 @@ def grid_distance_mm(first: NiftiGeometry, second: NiftiGeometry) -> float:
     return float(np.linalg.norm(apart, axis=1).max())
 
 
-def nibabel() -> ModuleType:
+def nibabel() -> Any:
     """The library.
 
     Raises:
         InputError: it is not installed.
     """
-    try:
-        import nibabel as nib
-    except ImportError as problem:
-        raise missing_library("nibabel", "nifti") from problem
-    return nib
+    return import_library("nibabel")
 
 
 def _open(path: Path) -> Any:
