@@ -24,6 +24,7 @@ from tumortrace_runtime.version import installed_version
 # Import name: what it serves.
 _LIBRARIES = {
     "nibabel": "NIfTI scans",
+    "isal": "faster .nii.gz; Python's own gzip serves too",
     "PIL": "image scans",
     "surface_distance": "HD95 and surface Dice",
     "torch": "training and export; segmenting does not need it",
