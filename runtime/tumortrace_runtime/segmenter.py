@@ -149,7 +149,8 @@ class Segmenter:
         with self._lock:
             flow = self._flow(self._open(voxels), dict.fromkeys(("preprocess", "infer", "postprocess"), 0.0))
             self._begin(1, None)
-            flow.run([last], first=last, stop=last + 1)
+            head = self._preprocessor.coverage().slices[last]
+            flow.run([last] if head else [], first=last, stop=last + 1)
             return self._postprocessor.provisional(0)
 
     def stream(self, spacing_mm: Spacing | None = None) -> Stream:

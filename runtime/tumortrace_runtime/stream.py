@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tumortrace_runtime.errors import InputError, ScanError
+from tumortrace_runtime.errors import InputError, NoContrastError, ScanError
 from tumortrace_runtime.postprocessor import Spacing
 from tumortrace_runtime.result import Result
 
@@ -60,19 +60,20 @@ class Stream:
             image: (rows, columns, channels) of any real dtype, the channels in the bundle's order; copied.
 
         Raises:
-            ScanError: another shape or dtype than the slices before, or not what the bundle's input contract asks for.
+            ScanError: another shape or dtype than the slices before, or not what the bundle's input contract asks for;
+                the stream is as if the slice had not been given.
             InputError: the stream has been closed.
         """
         if self._closed:
             raise InputError("stream: it has been closed; begin another with Segmenter.stream().")
-        self._keep(image)
-        assert self._voxels is not None
+        voxels = self._with(image)
+        mask, reason = None, ""
         try:
-            mask = self._segmenter.segment_newest(self._voxels[: self._count])
-        except ScanError as problem:
-            # What one slice lacks, such as foreground, later ones may have; what none of them can mend comes at the end.
-            return Provisional(self._count - 1, None, str(problem))
-        return Provisional(self._count - 1, mask, "")
+            mask = self._segmenter.segment_newest(voxels)
+        except NoContrastError as problem:  # which later slices may have
+            reason = str(problem)
+        self._count = len(voxels)
+        return Provisional(self._count - 1, mask, reason)
 
     def close(self) -> Result:
         """The result of all slices, as `Segmenter.segment` gives it of them.
@@ -83,13 +84,14 @@ class Stream:
         """
         if self._closed:
             raise InputError("stream: it has been closed, and gave its result.")
-        if self._voxels is None:
+        if self._voxels is None or self._count == 0:
             raise ScanError("stream: closed without a slice; at least one wanted.")
         self._closed = True
         return self._segmenter.segment_voxels(self._voxels[: self._count], self._spacing_mm)
 
-    def _keep(self, image: npt.NDArray[np.generic]) -> None:
-        if self._voxels is None:
+    def _with(self, image: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
+        """The slices so far and one more, which the next call may overwrite."""
+        if self._voxels is None or self._count == 0:
             if image.ndim != 3:
                 raise ScanError(f"slice of shape {image.shape} given; (rows, columns, channels) wanted.")
             self._voxels = np.empty((_FIRST_ROOM, *image.shape), image.dtype)
@@ -99,4 +101,4 @@ class Stream:
         if self._count == len(self._voxels):
             self._voxels = np.concatenate([self._voxels, np.empty_like(self._voxels)])
         self._voxels[self._count] = image
-        self._count += 1
+        return self._voxels[: self._count + 1]

@@ -12,6 +12,7 @@ from types import ModuleType
 
 from tumortrace_runtime.backends.backend import LATENCY, MODES, PRECISIONS, THROUGHPUT, Backend, Batch
 from tumortrace_runtime.errors import BackendError
+from tumortrace_runtime.libraries import is_optional, missing_library
 from tumortrace_runtime.machine import cpu_quota
 from tumortrace_runtime.preprocess import IntegerInput
 
@@ -112,4 +113,6 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(BACKENDS[name])
     except ImportError as problem:
-        raise BackendError(f"{name} cannot be imported ({problem}): pip install 'tumortrace[{name}]'") from problem
+        if not is_optional(name):
+            raise
+        raise BackendError(missing_library(problem, name)) from problem

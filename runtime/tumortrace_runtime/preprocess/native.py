@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime import _native
-from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.errors import NoContrastError, ScanError
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.preprocess.grid import Placement, place
 from tumortrace_runtime.preprocess.packing import IntegerInput, Integers, packed_shape
@@ -89,7 +89,7 @@ class Preprocessor:
         try:
             self._open(voxels, scan.replaced)
         except ScanError as problem:
-            raise ScanError(f"{scan.files.folder}: {problem}") from problem
+            raise type(problem)(f"{scan.files.folder}: {problem}") from problem
 
     def statistics(self) -> tuple[ChannelStatistics | None, ...]:
         """The statistics of each channel of the scan that is open; None of a replaced one."""
@@ -154,7 +154,7 @@ class Preprocessor:
         self.placement = place((voxels.shape[1], voxels.shape[2]), self.spec)
         if problem:
             name = self.spec.channels[channel]
-            raise ScanError(f"channel {name}: {_REFUSALS[problem].format(only_value)}")
+            raise NoContrastError(f"channel {name}: {_REFUSALS[problem].format(only_value)}")
         self.slices = len(voxels)
         statistics = self._core.statistics()
         self.replaced = tuple(name for name, found in zip(self.spec.channels, statistics, strict=True) if found is None)
