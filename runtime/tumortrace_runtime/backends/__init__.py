@@ -48,7 +48,7 @@ def load_backend(
     precision: str = "fp32",
     threads: int | None = None,
     integer_input: IntegerInput | None = None,
-    mode: str = LATENCY,
+    mode: str = THROUGHPUT,
     grid_px: tuple[int, int] | None = None,
 ) -> Backend:
     """Load a model into an engine.

@@ -68,7 +68,7 @@ def load(
     try:
         model = core.read_model(model_path)
         if grid_px is not None:
-            _resize(model, grid_px, integer_input)
+            _resize(model_path, model, grid_px, integer_input)
         taken = _taken(model_path, model)
         check_contract(model_path, taken, integer_input)
         # With a batch of fixed size OpenVINO leaves out changes of layout that it else makes.
@@ -177,14 +177,26 @@ def _taken(model_path: Path, model: openvino.Model) -> Taken:
     return Taken(np.dtype(kind.to_dtype()).name, tuple(dimension.get_length() for dimension in list(shape)[1:]))
 
 
-def _resize(model: openvino.Model, grid_px: tuple[int, int], integer_input: IntegerInput | None) -> None:
-    """Give the model slices of another size."""
-    batch, *image = model.input(0).get_partial_shape()
+def _resize(
+    model_path: Path, model: openvino.Model, grid_px: tuple[int, int], integer_input: IntegerInput | None
+) -> None:
+    """Give the model slices of another size.
+
+    Raises:
+        BackendError: something in it is made for its own size.
+    """
+    image = list(model.input(0).get_partial_shape())
     if integer_input is None:
-        image[1:] = grid_px
+        image[2:] = grid_px
     else:
-        image[:2] = (size // integer_input.block_px for size in grid_px)
-    model.reshape([batch, *image])
+        image[1:3] = (size // integer_input.block_px for size in grid_px)
+    try:
+        model.reshape([1, *image[1:]])
+    except RuntimeError as problem:
+        size = "x".join(map(str, grid_px))
+        raise BackendError(
+            f"{model_path}: cannot be run on {size} px ({first_line(problem)}); leave the margins in."
+        ) from problem
 
 
 def _of_batch(model: openvino.Model, size: int) -> openvino.Model:

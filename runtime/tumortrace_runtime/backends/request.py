@@ -45,7 +45,7 @@ class Request(ABC):
 
     @abstractmethod
     def wait(self) -> None:
-        """Wait for the run that was started.
+        """Wait for the run that was started; once more after an error, to be sure that it has ended.
 
         Raises:
             BackendError: the engine failed.
