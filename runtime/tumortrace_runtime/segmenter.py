@@ -134,6 +134,7 @@ class Segmenter:
             precision=self.precision.removesuffix(NARROW_WEIGHTS),
             threads=threads,
             integer_input=self.bundle.integer_input(backend, self.precision),
+            cached=True,
         )
         self._preprocessor = Preprocessor(self.bundle.preprocessing)
         self._postprocessor = Postprocessor(self.bundle.postprocessing)

@@ -36,6 +36,7 @@ def load_backend(
     precision: str = "fp32",
     threads: int | None = None,
     integer_input: IntegerInput | None = None,
+    cached: bool = False,
 ) -> Backend:
     """Load a model into an engine.
 
@@ -46,6 +47,7 @@ def load_backend(
         precision: one of `PRECISIONS`, the artefact's; "bf16" runs an "fp16" artefact.
         threads: CPU threads; None for the engine's choice.
         integer_input: how the artefact takes its input as integers; None where it takes float32.
+        cached: whether what an engine compiles is kept in the user's cache folder, where the next process finds it.
 
     Raises:
         BackendError: the backend is unknown or its library missing, the device is not there, the precision is not to
@@ -58,7 +60,7 @@ def load_backend(
         raise BackendError(f"{model_path}: no such model file.")
     chosen = module.DEFAULT_DEVICE if device is None else device
     backend: Backend = module.load(
-        model_path, device=chosen, precision=precision, threads=threads, integer_input=integer_input
+        model_path, device=chosen, precision=precision, threads=threads, integer_input=integer_input, cached=cached
     )
     return backend
 

@@ -58,8 +58,12 @@ def load(
     precision: str,
     threads: int | None,
     integer_input: IntegerInput | None,
+    cached: bool,
 ) -> OnnxRuntimeBackend:
-    """Open a session and run it once; see `tumortrace_runtime.backends.load_backend`."""
+    """Open a session and run it once; see `tumortrace_runtime.backends.load_backend`.
+
+    `cached` changes nothing: ONNX Runtime keeps nothing.
+    """
     if device not in devices():
         raise missing_device("onnxruntime", device, devices())
     if precision == "bf16":

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from tumortrace_runtime.backends import openvino_cache
 from tumortrace_runtime.backends.backend import (
     CONV,
     CONV_TRANSPOSE,
@@ -28,6 +29,7 @@ from tumortrace_runtime.backends.backend import (
     layers_that_ran,
     missing_device,
 )
+from tumortrace_runtime.backends.openvino_cache import Compiled
 from tumortrace_runtime.errors import BackendError
 from tumortrace_runtime.inference import BATCH_SIZE
 from tumortrace_runtime.preprocess import IntegerInput
@@ -60,6 +62,7 @@ def load(
     precision: str,
     threads: int | None,
     integer_input: IntegerInput | None,
+    cached: bool,
 ) -> OpenVinoBackend:
     """Compile a model; see `tumortrace_runtime.backends.load_backend`."""
     if precision == "int8" and model_path.suffix != ".xml":
@@ -67,17 +70,14 @@ def load(
         raise BackendError(f"{model_path}: at int8 OpenVINO wants IR (.xml), made by openvino.convert_model.")
     core = openvino.Core()
     _check_device(core, device, precision)
+    config = _config(device, precision, threads)
     try:
-        model = core.read_model(model_path)
-        taken = _taken(model_path, model)
-        check_contract(model_path, taken, integer_input)
-        config = _config(device, precision, threads)
-        compiled = {size: core.compile_model(_of_batch(model, size), device, config) for size in BATCH_SIZES}
-        known = list(_layers(model))
-        layers = layers_that_ran(known, list(_kernels(compiled[BATCH_SIZES[0]], {name for name, _ in known})))
+        compiled = _compile(core, model_path, device, config, cached=cached and device == DEFAULT_DEVICE)
+        taken = _taken(model_path, compiled.models[BATCH_SIZES[0]])
     except RuntimeError as problem:
         raise BackendError(f"{model_path}: OpenVINO cannot load it on {device} ({first_line(problem)}).") from problem
-    return OpenVinoBackend(compiled, taken, integer_input, layers)
+    check_contract(model_path, taken, integer_input)
+    return OpenVinoBackend(compiled.models, taken, integer_input, compiled.layers)
 
 
 class OpenVinoBackend(Backend):
@@ -122,6 +122,24 @@ class OpenVinoBackend(Backend):
         self._requests = {}
 
 
+def _compile(
+    core: openvino.Core, model_path: Path, device: str, config: Mapping[str, Any], *, cached: bool
+) -> Compiled:
+    """The model for each of `BATCH_SIZES`, from the cache if it is to be `cached` and is there."""
+    kept = openvino_cache.place_of(model_path, device, config, BATCH_SIZES) if cached else None
+    if kept and (found := openvino_cache.read(core, kept)):
+        return found
+    model = core.read_model(model_path)
+    _taken(model_path, model)
+    models = {size: core.compile_model(_of_batch(model, size), device, config) for size in BATCH_SIZES}
+    known = list(_layers(model))
+    layers = layers_that_ran(known, list(_kernels(models[BATCH_SIZES[0]], {name for name, _ in known})))
+    compiled = Compiled(models, layers)
+    if kept:
+        openvino_cache.write(kept, compiled)
+    return compiled
+
+
 def _check_device(core: openvino.Core, device: str, precision: str) -> None:
     present = core.available_devices
     if not any(name == device or name.startswith(f"{device}.") for name in present):
@@ -148,7 +166,8 @@ def _float_arithmetic(device: str, precision: str) -> str:
     return "f32" if precision == "fp32" or device == "CPU" else "f16"
 
 
-def _taken(model_path: Path, model: openvino.Model) -> Taken:
+def _taken(model_path: Path, model: openvino.Model | openvino.CompiledModel) -> Taken:
+    """What a model takes, whatever its batch size."""
     if len(model.inputs) != 1:
         raise BackendError(f"{model_path}: {len(model.inputs)} inputs found; one wanted.")
     shape, kind = model.input(0).get_partial_shape(), model.input(0).get_element_type()

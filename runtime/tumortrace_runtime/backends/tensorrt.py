@@ -39,10 +39,11 @@ def load(
     precision: str,
     threads: int | None,
     integer_input: IntegerInput | None,
+    cached: bool,
 ) -> TensorRtBackend:
     """Load the cached engine, or build it first; see `tumortrace_runtime.backends.load_backend`.
 
-    `threads` changes nothing, since the network runs on the GPU.
+    `threads` changes nothing, since the network runs on the GPU, nor does `cached`: engines take minutes to build.
     """
     gpu_device = find_device(device)
     trt = tensorrt_package()
