@@ -11,7 +11,7 @@ def installed_version(module: str, distribution: str) -> str:
     Returns:
         "" where the module is missing; "unknown" where it comes from another distribution, as onnxruntime may.
     """
-    import importlib.metadata  # with it come email and sockets, which whoever imports the runtime need not wait for
+    import importlib.metadata  # slow to import, and not always needed
     import importlib.util
 
     if importlib.util.find_spec(module) is None:
