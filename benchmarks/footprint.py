@@ -41,9 +41,12 @@ IMPORTS = {
     "import tumortrace_runtime.backends.onnxruntime": "from tumortrace_runtime import Segmenter",
     "import torch": "import numpy",
 }
-_TIMED = (
-    "{before}\nimport time; started = time.perf_counter()\n{statement}\nprint((time.perf_counter() - started) * 1e3)"
-)
+_TIMED = """{before}
+import time
+started = time.perf_counter()
+{statement}
+print((time.perf_counter() - started) * 1e3)
+"""
 
 
 @click.command()
