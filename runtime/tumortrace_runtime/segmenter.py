@@ -85,6 +85,7 @@ class Segmenter:
                 integer_input=self.bundle.integer_input(backend, self.precision),
                 mode=mode,
                 grid_px=grid_px,
+                cached=True,
             )
 
         self.backend = load(None)

@@ -50,6 +50,7 @@ def load_backend(
     integer_input: IntegerInput | None = None,
     mode: str = THROUGHPUT,
     grid_px: tuple[int, int] | None = None,
+    cached: bool = False,
 ) -> Backend:
     """Load a model into an engine.
 
@@ -62,6 +63,7 @@ def load_backend(
         integer_input: how the artefact takes its input as integers; None where it takes float32.
         mode: one of `MODES`.
         grid_px: (rows, columns) of the slices to run, for engines that can give a model another size; None for its own.
+        cached: whether what an engine compiles is kept in the user's cache folder, where the next process finds it.
 
     Raises:
         BackendError: the backend or the mode is unknown or its library missing, the device is not there, the precision
@@ -83,6 +85,7 @@ def load_backend(
         integer_input=integer_input,
         mode=mode,
         grid_px=grid_px,
+        cached=cached,
     )
     return backend
 

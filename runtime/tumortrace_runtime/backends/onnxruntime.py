@@ -65,8 +65,12 @@ def load(
     integer_input: IntegerInput | None,
     mode: str,
     grid_px: tuple[int, int] | None,
+    cached: bool,
 ) -> OnnxRuntimeBackend:
-    """Open a session and run it once; see `tumortrace_runtime.backends.load_backend`."""
+    """Open a session and run it once; see `tumortrace_runtime.backends.load_backend`.
+
+    `cached` changes nothing: ONNX Runtime keeps nothing.
+    """
     if grid_px is not None:
         raise own_size_alone("onnxruntime")
     if device not in devices():

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from tumortrace_runtime.backends import openvino_cache
 from tumortrace_runtime.backends.backend import (
     CONV,
     CONV_TRANSPOSE,
@@ -26,6 +27,7 @@ from tumortrace_runtime.backends.backend import (
     layers_that_ran,
     missing_device,
 )
+from tumortrace_runtime.backends.openvino_cache import Compiled
 from tumortrace_runtime.backends.request import Request, aligned
 from tumortrace_runtime.errors import BackendError
 from tumortrace_runtime.inference import BATCH_SIZE
@@ -58,6 +60,7 @@ def load(
     integer_input: IntegerInput | None,
     mode: str,
     grid_px: tuple[int, int] | None,
+    cached: bool,
 ) -> OpenVinoBackend:
     """Compile a model; see `tumortrace_runtime.backends.load_backend`."""
     if precision == "int8" and model_path.suffix != ".xml":
@@ -65,20 +68,14 @@ def load(
         raise BackendError(f"{model_path}: at int8 OpenVINO wants IR (.xml), made by openvino.convert_model.")
     core = openvino.Core()
     _check_device(core, device, precision)
+    config = _config(device, precision, threads, mode)
     try:
-        model = core.read_model(model_path)
-        if grid_px is not None:
-            _resize(model_path, model, grid_px, integer_input)
-        taken = _taken(model_path, model)
-        check_contract(model_path, taken, integer_input)
-        # With a batch of fixed size OpenVINO leaves out changes of layout that it else makes.
-        fixed = _of_batch(model, 1 if device == DEFAULT_DEVICE else BATCH_SIZE)
-        compiled = core.compile_model(fixed, device, _config(device, precision, threads, mode))
-        known = list(_layers(model))
-        layers = layers_that_ran(known, list(_kernels(compiled, {name for name, _ in known})))
+        compiled = _compile(core, model_path, config, grid_px, integer_input, device=device, cached=cached)
+        taken = _taken(model_path, compiled.model)
     except RuntimeError as problem:
         raise BackendError(f"{model_path}: OpenVINO cannot load it on {device} ({first_line(problem)}).") from problem
-    return OpenVinoBackend(compiled, taken, integer_input, layers)
+    check_contract(model_path, taken, integer_input)
+    return OpenVinoBackend(compiled.model, taken, integer_input, compiled.layers)
 
 
 class OpenVinoBackend(Backend):
@@ -142,6 +139,36 @@ def _buffer(port: Any) -> npt.NDArray[Any]:
     return aligned(tuple(port.get_shape()), port.get_element_type().to_dtype())
 
 
+def _compile(
+    core: openvino.Core,
+    model_path: Path,
+    config: Mapping[str, Any],
+    grid_px: tuple[int, int] | None,
+    integer_input: IntegerInput | None,
+    *,
+    device: str,
+    cached: bool,
+) -> Compiled:
+    """The model, from the cache if it is to be `cached`, the device is the CPU, and it is there."""
+    # With a batch of fixed size OpenVINO leaves out changes of layout that it else makes.
+    batch_size = 1 if device == DEFAULT_DEVICE else BATCH_SIZE
+    keeps = cached and device == DEFAULT_DEVICE
+    kept = openvino_cache.place_of(model_path, device, config, (batch_size, *(grid_px or ()))) if keeps else None
+    if kept and (found := openvino_cache.read(core, kept)):
+        return found
+    model = core.read_model(model_path)
+    if grid_px is not None:
+        _resize(model_path, model, grid_px, integer_input)
+    _taken(model_path, model)
+    compiled_model = core.compile_model(_of_batch(model, batch_size), device, config)
+    known = list(_layers(model))
+    layers = layers_that_ran(known, list(_kernels(compiled_model, {name for name, _ in known})))
+    compiled = Compiled(compiled_model, layers)
+    if kept:
+        openvino_cache.write(kept, compiled)
+    return compiled
+
+
 def _check_device(core: openvino.Core, device: str, precision: str) -> None:
     present = core.available_devices
     if not any(name == device or name.startswith(f"{device}.") for name in present):
@@ -168,7 +195,8 @@ def _float_arithmetic(device: str, precision: str) -> str:
     return "f32" if precision == "fp32" or device == "CPU" else "f16"
 
 
-def _taken(model_path: Path, model: openvino.Model) -> Taken:
+def _taken(model_path: Path, model: openvino.Model | openvino.CompiledModel) -> Taken:
+    """What a model takes, whatever its batch size."""
     if len(model.inputs) != 1:
         raise BackendError(f"{model_path}: {len(model.inputs)} inputs found; one wanted.")
     shape, kind = model.input(0).get_partial_shape(), model.input(0).get_element_type()

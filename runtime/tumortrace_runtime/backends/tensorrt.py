@@ -42,10 +42,12 @@ def load(
     integer_input: IntegerInput | None,
     mode: str,
     grid_px: tuple[int, int] | None,
+    cached: bool,
 ) -> TensorRtBackend:
     """Load the cached engine, or build it first; see `tumortrace_runtime.backends.load_backend`.
 
-    `threads` and `mode` change nothing, since the network runs on the GPU, one batch after the other.
+    `threads` and `mode` change nothing, since the network runs on the GPU, one batch after the other; nor does
+    `cached`: engines take minutes to build.
     """
     if grid_px is not None:
         raise own_size_alone("tensorrt")
