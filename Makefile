@@ -14,12 +14,12 @@ NATIVE := $(wildcard runtime/native/include/tumortrace/*.hpp runtime/bindings/*.
 # Editable installs note where each package is, so a package that comes or goes asks for a new one.
 INSTALLED := pyproject.toml runtime/tumortrace_runtime/version.py $(shell find $(PACKAGES) -name __init__.py) \
              $(shell find runtime/native runtime/bindings cmake runtime/CMakeLists.txt -type f)
-STEPS := lint types test-native test-python test-wheel
+STEPS := lint types test-native test-arm test-python test-wheel
 
-.PHONY: help venv lint types test-native test-python test-wheel test demo format stub clean
+.PHONY: help venv lint types test-native test-arm test-python test-wheel test demo format stub clean
 
 help:
-	@echo 'make test    lint, types, C++ tests, Python tests, wheel'
+	@echo 'make test    lint, types, C++ tests here and on Arm, Python tests, wheel'
 	@echo 'make demo    train, export and segment phantoms; DATA=/path/to/kaggle_3m for real scans'
 	@echo 'make venv    .venv with everything pinned, the packages editable'
 	@echo 'make format  put Python and C++ in the style that lint checks'
@@ -51,14 +51,30 @@ lint: venv
 types: venv
 	$(BIN)/mypy
 
-# Once as it ships, once with the sanitizers, which change what the compiler makes of a loop.
+# Builds the C++ tests in build/native-NAME, with options, and runs them: $(call test_native,NAME,OPTIONS).
+define test_native
+	$(BIN)/cmake -S runtime -B build/native-$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$$PWD/$(BIN)/ninja \
+	  -DTUMORTRACE_TESTS=ON --log-level=WARNING $(2)
+	$(BIN)/cmake --build build/native-$(1)
+	$(BIN)/ctest --test-dir build/native-$(1) --output-on-failure
+endef
+
+# Once as it ships, and once with each family of sanitizers.
 test-native: .venv/packages
-	for sanitize in OFF ON; do \
-	  $(BIN)/cmake -S runtime -B build/native-$$sanitize -G Ninja -DCMAKE_MAKE_PROGRAM=$$PWD/$(BIN)/ninja \
-	    -DTUMORTRACE_TESTS=ON -DTUMORTRACE_SANITIZE=$$sanitize --log-level=WARNING; \
-	  $(BIN)/cmake --build build/native-$$sanitize; \
-	  $(BIN)/ctest --test-dir build/native-$$sanitize --output-on-failure; \
-	done
+	$(call test_native,plain)
+	$(call test_native,address,-DTUMORTRACE_SANITIZE=address)
+	$(call test_native,thread,-DTUMORTRACE_SANITIZE=thread)
+
+# Once for Jetson Orin, and once as wheels ship, for every 64-bit Arm CPU.
+ARM := -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/cmake/aarch64.cmake
+ifneq ($(and $(shell command -v aarch64-linux-gnu-g++),$(shell command -v qemu-aarch64-static)),)
+test-arm: .venv/packages
+	$(call test_native,arm-orin,$(ARM))
+	$(call test_native,arm-any,$(ARM) -DTUMORTRACE_ARM_ARCH=armv8-a -DTUMORTRACE_ARM_CPU=cortex-a53)
+else
+test-arm:
+	@echo 'test-arm: SKIPPED: it takes aarch64-linux-gnu-g++ and qemu-aarch64-static (see .ci/run)'
+endif
 
 test-python: venv .venv/tensorrt-rtx
 	$(BIN)/python -m pytest -n 2

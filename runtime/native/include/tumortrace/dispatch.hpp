@@ -2,11 +2,32 @@
 
 #pragma once
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace tumortrace {
 
 /// Vector registers that a loop can be compiled for. On architectures other than x86-64 there is the baseline alone,
 /// which on Arm includes NEON.
 enum class Vectors { baseline, avx2, avx512 };
+
+#if defined(__x86_64__)
+
+namespace detail {
+
+/// Whether the CPU turns float16 into float32 and back. Clang's `__builtin_cpu_supports` does not know the name.
+inline bool has_f16c() noexcept {
+    static const bool found = [] {
+        unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+        return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+    }();
+    return found;
+}
+
+}  // namespace detail
+
+#endif
 
 /// Whether CPU and operating system support them.
 inline bool has(Vectors vectors) noexcept {
@@ -16,7 +37,7 @@ inline bool has(Vectors vectors) noexcept {
             return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && has(Vectors::avx2);
         case Vectors::avx2:
-            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+            return __builtin_cpu_supports("avx2") && detail::has_f16c();
         default:
             return true;
     }
