@@ -285,7 +285,7 @@ def test_labels_of_a_scan_that_was_added():
     core.begin(3, (2, 3), (2, 3), (0, 1), (4, 5))
     core.add(logits)
 
-    mask, labels, lesions = core.finish(labels=True)
+    mask, labels, lesions, _ = core.finish(labels=True)
 
     np.testing.assert_array_equal(labels, mask)
     assert np.argwhere(labels).tolist() == [[2, 1, 1], [2, 1, 2]]
