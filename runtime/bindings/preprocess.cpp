@@ -146,6 +146,14 @@ class Preprocessor {
         return result;
     }
 
+    std::tuple<std::vector<bool>, Pair, Pair> coverage() {
+        const nb::gil_scoped_release release;
+        const std::lock_guard<std::mutex> lock(mutex_);
+        require(!core_.channels().empty(), "no scan is open.");
+        const auto& [slices, rows, columns] = core_.coverage();
+        return {slices, {rows.begin, rows.end}, {columns.begin, columns.end}};
+    }
+
     template <typename Value>
     void write(std::size_t start, std::size_t stop, std::uint16_t context, const Batch<Value>& out) {
         const BatchRange range{start, stop, context};
@@ -265,6 +273,14 @@ Raises:
         .def(
             "statistics", &Preprocessor::statistics,
             R"(Background, low, high, mean and scale of each channel; None of a replaced one. Empty while no scan is open.)")
+        .def("coverage", &Preprocessor::coverage,
+             R"(Where the scan that is open has foreground in a channel that is not replaced.
+
+Returns:
+    For each slice, whether there is any; the rows, first and one past the last; and the columns.
+
+Raises:
+    ValueError: no scan is open.)")
         .def("write", &Preprocessor::write<float>, "start"_a, "stop"_a, "context"_a, "out"_a.noconvert(), write_text)
         .def("write", &Preprocessor::write<Half>, "start"_a, "stop"_a, "context"_a, "out"_a.noconvert(), write_text)
         .def("pack", &Preprocessor::pack<std::int8_t>, "start"_a, "stop"_a, "context"_a, "block"_a, "scale"_a,

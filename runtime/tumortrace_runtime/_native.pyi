@@ -95,6 +95,17 @@ class Preprocessor:
         Background, low, high, mean and scale of each channel; None of a replaced one. Empty while no scan is open.
         """
 
+    def coverage(self) -> tuple[list[bool], tuple[int, int], tuple[int, int]]:
+        """
+        Where the scan that is open has foreground in a channel that is not replaced.
+
+        Returns:
+            For each slice, whether there is any; the rows, first and one past the last; and the columns.
+
+        Raises:
+            ValueError: no scan is open.
+        """
+
     @overload
     def write(self, start: int, stop: int, context: int, out: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu')]) -> None: ...
 

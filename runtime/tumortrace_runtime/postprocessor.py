@@ -1,4 +1,4 @@
-"""The definition in `postprocess` and `lesions`, as one pass of the native core."""
+"""From logits, or a mask, to a cleaned mask and its lesions, as `postprocess` defines it: one native pass."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Postprocessor:
         spacing_mm: Spacing | None = None,
         temperature: float | None = None,
     ) -> Segmentation:
-        """What `postprocess.segment_logits` and `lesions.measure_lesions` give, and diameters.
+        """The mask of a whole scan, and its lesions.
 
         Args:
             logits: (slices, rows, columns) float32 or float16, one foreground class.

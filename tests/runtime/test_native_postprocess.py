@@ -1,4 +1,4 @@
-"""The native post-processing against the definition in `postprocess` and `lesions`, and on input that it refuses."""
+"""The native post-processing against OpenCV and cc3d, against golden arrays, and on input that it refuses."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from scipy.spatial import ConvexHull
 from tumortrace_runtime import _native
 from tumortrace_runtime.confidence import probabilities
 from tumortrace_runtime.errors import InputError
-from tumortrace_runtime.lesions import measure_lesions
-from tumortrace_runtime.postprocess import Postprocessing, clean_mask, segment_logits
+from tumortrace_runtime.postprocess import Postprocessing
 from tumortrace_runtime.postprocessor import Postprocessor
 from tumortrace_runtime.settings import from_dict
+
+from .reference import clean_mask, measure_lesions, segment_logits
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "postprocess.npz"
 
@@ -51,7 +52,7 @@ def scans(draw: st.DrawFn, dtype: type[np.floating] = np.float32) -> np.ndarray:
 
 
 @given(scans(), SPECS)
-def test_masks_and_lesions_are_those_of_the_definition(logits, spec):
+def test_masks_and_lesions_are_those_of_the_reference(logits, spec):
     spacing_mm = (3.0, 0.5, 0.75)
     mask = segment_logits(logits, spec)
 
