@@ -131,6 +131,7 @@ Raises:
     define_pack_batch<std::int8_t>(module);
     define_pack_batch<std::uint8_t>(module);
     define_preprocess(module);
+    define_lesions(module);
     define_postprocess(module);
 
     module.def("cpu_features", &tumortrace::cpu_features,

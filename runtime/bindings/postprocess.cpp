@@ -7,7 +7,6 @@
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
-#include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
@@ -15,11 +14,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <limits>
-#include <memory>
 #include <mutex>
-#include <new>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -28,6 +24,7 @@
 
 #include "checks.hpp"
 #include "half.hpp"
+#include "memory.hpp"
 #include "postprocess.hpp"
 
 namespace nb = nanobind;
@@ -36,7 +33,6 @@ using namespace nb::literals;
 namespace {
 
 using tumortrace::Connectivity;
-using tumortrace::Diameters;
 using tumortrace::Half;
 using tumortrace::Lesion;
 using tumortrace::Measurements;
@@ -49,7 +45,8 @@ using Classes = nb::ndarray<nb::numpy, const Value, nb::ndim<4>, nb::c_contig, n
 template <typename Value>
 using Result = nb::ndarray<nb::numpy, Value, nb::ndim<3>, nb::c_contig>;
 using Image = nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>, nb::c_contig>;
-using Segmentation = std::tuple<Result<std::uint8_t>, std::optional<Result<std::uint32_t>>, std::vector<Lesion>>;
+using Segmentation =
+    std::tuple<Result<std::uint8_t>, std::optional<Result<std::uint32_t>>, std::vector<Lesion>, tumortrace::LesionRuns>;
 using Temperature = std::optional<float>;
 using Pixel = std::optional<std::array<double, 2>>;
 using Pair = std::pair<std::size_t, std::size_t>;
@@ -66,28 +63,6 @@ tumortrace::Cleaning cleaning(std::size_t opening_px, std::size_t closing_px, bo
     require(connectivity == 6 || connectivity == 18 || connectivity == 26,
             "connectivity is " + std::to_string(connectivity) + "; 6, 18 or 26 wanted.");
     return {opening_px, closing_px, fill_holes, min_lesion_voxels, static_cast<Connectivity>(connectivity)};
-}
-
-struct Free {
-    void operator()(void* memory) const noexcept { std::free(memory); }
-};
-
-template <typename Value>
-using Memory = std::unique_ptr<Value[], Free>;
-
-/// Zeros, of which only pages that are written to take up memory.
-template <typename Value>
-Memory<Value> zeros(const VolumeShape& shape) {
-    void* const data = std::calloc(shape.slices * shape.rows * shape.columns, sizeof(Value));
-    if (data == nullptr) throw std::bad_alloc();
-    return Memory<Value>(static_cast<Value*>(data));
-}
-
-/// Hands memory over to an array.
-template <typename Array, typename Value>
-Array own(Memory<Value> memory, std::initializer_list<std::size_t> shape) {
-    const nb::capsule owner(memory.get(), [](void* data) noexcept { std::free(data); });
-    return Array(memory.release(), shape, owner);
 }
 
 /// Lets one thread in at a time. No thread waits for the lock while it holds the interpreter's.
@@ -162,7 +137,7 @@ class Postprocessor {
             require(slice < core_.added(), "no slice " + std::to_string(slice) + " was added; " +
                                                std::to_string(core_.added()) + " slices are there.");
             size = core_.placement().scan;
-            image = zeros<std::uint8_t>({1, size.rows, size.columns});
+            image = zeros<std::uint8_t>(size.rows * size.columns);
             core_.paint_slice(slice, image.get());
         }
         return own<Image>(std::move(image), {size.rows, size.columns});
@@ -216,21 +191,25 @@ class Postprocessor {
         Memory<std::uint8_t> mask;
         Memory<std::uint32_t> lesion_of;
         std::vector<Lesion> lesions;
+        std::optional<tumortrace::LesionRuns> runs;
         {
             const nb::gil_scoped_release release;
             const std::lock_guard<std::mutex> guard(mutex_);
             work();
             shape = core_.shape();
-            mask = zeros<std::uint8_t>(shape);
+            const std::size_t voxels = shape.slices * shape.rows * shape.columns;
+            mask = zeros<std::uint8_t>(voxels);
             core_.paint_mask(mask.get());
             if (labels) {
-                lesion_of = zeros<std::uint32_t>(shape);
+                lesion_of = zeros<std::uint32_t>(voxels);
                 core_.paint_labels(lesion_of.get());
             }
             lesions = core_.lesions();
+            runs = core_.runs();
         }
         const auto extents = {shape.slices, shape.rows, shape.columns};
-        Segmentation result{own<Result<std::uint8_t>>(std::move(mask), extents), std::nullopt, std::move(lesions)};
+        Segmentation result{own<Result<std::uint8_t>>(std::move(mask), extents), std::nullopt, std::move(lesions),
+                            std::move(*runs)};
         if (labels) {
             std::get<1>(result) = own<Result<std::uint32_t>>(std::move(lesion_of), extents);
         }
@@ -245,59 +224,14 @@ class Postprocessor {
 constexpr const char* returned = R"(
 
 Returns:
-    The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
-    largest first, of equal ones that whose first voxel comes first.)";
+    The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; the lesions, the largest
+    first, of equal ones that whose first voxel comes first; and their runs of voxels.)";
 
 std::string documented(const std::string& text) { return text + returned; }
-
-template <typename Value>
-std::tuple<Value, Value, Value> tuple(const std::array<Value, 3>& index) {
-    return {index[0], index[1], index[2]};
-}
-
-using Ends = std::tuple<std::tuple<double, double>, std::tuple<double, double>>;
-
-Ends tuple(const std::array<tumortrace::Point, 2>& ends) {
-    return {{ends[0][0], ends[0][1]}, {ends[1][0], ends[1][1]}};
-}
-
-void define_results(nb::module_& module) {
-    nb::class_<Diameters>(module, "Diameters", "A lesion's longest diameter in a slice, and the longest across it.")
-        .def_ro("slice", &Diameters::slice)
-        .def_ro("longest_mm", &Diameters::longest)
-        .def_ro("perpendicular_mm", &Diameters::perpendicular)
-        .def_prop_ro(
-            "ends", [](const Diameters& each) { return tuple(each.ends); }, "(row, column) of the longest's ends.")
-        .def_prop_ro(
-            "perpendicular_ends", [](const Diameters& each) { return tuple(each.perpendicular_ends); },
-            "(row, column) of the other's ends.");
-    nb::class_<Lesion>(module, "Lesion", "One connected component; indices are (slice, row, column).")
-        .def_ro("voxels", &Lesion::voxels)
-        .def_prop_ro(
-            "centroid", [](const Lesion& lesion) { return tuple(lesion.centroid); }, "Mean index.")
-        .def_prop_ro(
-            "low", [](const Lesion& lesion) { return tuple(lesion.low); }, "Least index inside.")
-        .def_prop_ro(
-            "high", [](const Lesion& lesion) { return tuple(lesion.high); }, "Greatest index inside, plus one.")
-        .def_prop_ro(
-            "confidence",
-            [](const Lesion& lesion) {
-                return lesion.confidence ? std::optional<double>(lesion.confidence->mean) : std::nullopt;
-            },
-            "Mean probability of its voxels, or None where none was asked for.")
-        .def_prop_ro(
-            "highest_confidence",
-            [](const Lesion& lesion) {
-                return lesion.confidence ? std::optional<float>(lesion.confidence->highest) : std::nullopt;
-            },
-            "Greatest probability of its voxels, or None where none was asked for.")
-        .def_ro("diameters", &Lesion::diameters, "None where none were asked for.");
-}
 
 }  // namespace
 
 void define_postprocess(nb::module_& module) {
-    define_results(module);
     // Without noconvert(), an array of another dtype or order would be copied.
     nb::class_<Postprocessor>(
         module, "Postprocessor",

@@ -195,6 +195,42 @@ class Lesion:
     def diameters(self) -> Diameters | None:
         """None where none were asked for."""
 
+class LesionRuns:
+    """The lesions of one scan as runs of voxels."""
+
+    def contours(self, slice: int) -> list[tuple[int, bool, Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C')]]]:
+        """
+        The borders of the lesions in a slice: for each, whose, whether it goes around a hole, and its corners.
+
+        Returns:
+            Of each border the lesion, 1 for the first; whether it is a hole's; and (n, 2) int32, as `mask_contours` gives them.
+
+        Raises:
+            ValueError: the scan has no such slice.
+            TypeError: the number is negative.
+        """
+
+    def lengths(self) -> Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C')]:
+        """
+        Lengths of background and lesions in turns, background first, columns running fastest; (n,) uint64.
+        """
+
+def mask_contours(mask: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> list[Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C')]]:
+    """
+    The borders of a mask as polygons, of lesions clockwise and of holes counter-clockwise.
+
+    Args:
+        mask: (rows, columns) uint8, C-contiguous; not 0 is mask. Pixels that share a corner belong together.
+
+    Returns:
+        For each border its corners, (n, 2) int32 (row, column), the last joined to the first; pixel (r, c) lies between
+        corners (r, c) and (r + 1, c + 1).
+
+    Raises:
+        ValueError: an extent is 0 or above 65535.
+        TypeError: the array has another dtype, another number of axes, or is not C-contiguous.
+    """
+
 class Postprocessor:
     """
     From what a network gives to labelled lesions, as `postprocess.py` and `lesions.py` define it.
@@ -217,10 +253,10 @@ class Postprocessor:
     def __init__(self, *, threshold_logit: float, opening_px: int = 0, closing_px: int = 0, fill_holes: bool = False, min_lesion_voxels: int = 0, connectivity: int = 26) -> None: ...
 
     @overload
-    def segment_logits(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]: ...
+    def segment_logits(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]: ...
 
     @overload
-    def segment_logits(self, logits: Annotated[NDArray[numpy.float16], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+    def segment_logits(self, logits: Annotated[NDArray[numpy.float16], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]:
         """
         Segment a scan whose logits of one class are given.
 
@@ -236,26 +272,26 @@ class Postprocessor:
             TypeError: the array has another dtype, another number of axes, or is not C-contiguous.
 
         Returns:
-            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
-            largest first, of equal ones that whose first voxel comes first.
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; the lesions, the largest
+            first, of equal ones that whose first voxel comes first; and their runs of voxels.
         """
 
     @overload
-    def segment_quantised(self, logits: Annotated[NDArray[numpy.int8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], scale: float, zero_point: int, *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]: ...
+    def segment_quantised(self, logits: Annotated[NDArray[numpy.int8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], scale: float, zero_point: int, *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]: ...
 
     @overload
-    def segment_quantised(self, logits: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], scale: float, zero_point: int, *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+    def segment_quantised(self, logits: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], scale: float, zero_point: int, *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]:
         """
         Segment a scan whose logits are integers: (integer - zero_point) x scale in float32.
 
         `logits` are int8 or uint8; all else is as for `segment_logits`.
 
         Returns:
-            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
-            largest first, of equal ones that whose first voxel comes first.
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; the lesions, the largest
+            first, of equal ones that whose first voxel comes first; and their runs of voxels.
         """
 
-    def segment_classes(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], *, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+    def segment_classes(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], *, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]:
         """
         Segment a scan whose logits of several classes are given.
 
@@ -263,19 +299,19 @@ class Postprocessor:
         counts. `logits` are (slices, classes, rows, columns) float32; all else is as for `segment_logits`.
 
         Returns:
-            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
-            largest first, of equal ones that whose first voxel comes first.
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; the lesions, the largest
+            first, of equal ones that whose first voxel comes first; and their runs of voxels.
         """
 
-    def segment_mask(self, mask: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+    def segment_mask(self, mask: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]:
         """
         Clean and measure a mask that is given, (slices, rows, columns) uint8; not 0 is foreground.
 
         All else is as for `segment_logits`.
 
         Returns:
-            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
-            largest first, of equal ones that whose first voxel comes first.
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; the lesions, the largest
+            first, of equal ones that whose first voxel comes first; and their runs of voxels.
         """
 
     def begin(self, slices: int, scan_px: tuple[int, int], scaled_px: tuple[int, int], offset_px: tuple[int, int], grid_px: tuple[int, int], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None) -> None:
@@ -339,7 +375,7 @@ class Postprocessor:
             TypeError: the number is negative.
         """
 
-    def finish(self, *, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+    def finish(self, *, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]:
         """
         Find and measure the lesions of the scan whose slices were added.
 
@@ -350,8 +386,8 @@ class Postprocessor:
             ValueError: no scan is begun, or slices are missing.
 
         Returns:
-            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
-            largest first, of equal ones that whose first voxel comes first.
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; the lesions, the largest
+            first, of equal ones that whose first voxel comes first; and their runs of voxels.
         """
 
 def cpu_features() -> list[str]:

@@ -59,7 +59,7 @@ def label_lesions(mask: npt.NDArray[np.generic], connectivity: Connectivity = 26
         raise InputError(f"mask: shape {mask.shape} given; (slices, rows, columns) wanted.")
     core = _native.Postprocessor(threshold_logit=0.0, connectivity=connectivity)
     try:
-        _, labels, _ = core.segment_mask(np.ascontiguousarray(mask != 0).view(np.uint8), labels=True)
+        _, labels, *_ = core.segment_mask(np.ascontiguousarray(mask != 0).view(np.uint8), labels=True)
     except ValueError as error:
         raise InputError(f"mask: {error}") from None
     assert labels is not None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime import _native
+from tumortrace_runtime.contours import Contour
 from tumortrace_runtime.errors import InputError
 from tumortrace_runtime.lesions import Lesion
 from tumortrace_runtime.metrics import MM3_PER_ML
@@ -20,7 +21,7 @@ from tumortrace_runtime.preprocess.grid import Placement
 
 Spacing = tuple[float, float, float]
 
-_Found = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32] | None, list[_native.Lesion]]
+_Found = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32] | None, list[_native.Lesion], _native.LesionRuns]
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,35 @@ class Segmentation:
         mask: (slices, rows, columns) uint8, 1 for lesion and 0 for background.
         lesions: largest first; of equal ones that whose first voxel comes first.
         diameters: of each lesion, in mm, or in pixels where the spacing is not known.
+        runs: the lesions as runs of voxels.
     """
 
     mask: npt.NDArray[np.uint8]
     lesions: list[Lesion]
     diameters: list[_native.Diameters]
+    runs: _native.LesionRuns = field(repr=False, compare=False)
+
+    def contours(self, index: int) -> list[Contour]:
+        """The borders of the lesions in a slice, as `contours` describes them.
+
+        Pixels of a lesion that share a corner have one border unless its voxels must share a face to belong together.
+
+        Raises:
+            InputError: the scan has no such slice.
+        """
+        _require_count(index)
+        with _refused("contours"):
+            found = self.runs.contours(index)
+        return [Contour(*values) for values in found]
+
+    def run_lengths(self) -> npt.NDArray[np.uint64]:
+        """The mask as lengths of background and lesion in turns, (n,) uint64, as JSON can store it.
+
+        Those of COCO's uncompressed `counts`, but through columns first, then rows, then slices. Background comes
+        first, with length 0 where the first voxel is a lesion's, and the sum is the number of voxels:
+        `np.repeat(np.arange(len(lengths)) % 2, lengths).reshape(shape)` is the mask again.
+        """
+        return self.runs.lengths()
 
 
 class Postprocessor:
@@ -169,15 +194,15 @@ class Postprocessor:
         with _refused("output"):
             self._core.skip(n)
 
-    def provisional(self, slice_: int) -> npt.NDArray[np.uint8]:
+    def provisional(self, index: int) -> npt.NDArray[np.uint8]:
         """The mask of a slice that was added, (rows, columns) 0 or 1, before small lesions of the scan are removed.
 
         Raises:
             InputError: no such slice was added.
         """
-        _require_count(slice_)
+        _require_count(index)
         with _refused("provisional mask"):
-            return self._core.provisional(slice_)
+            return self._core.provisional(index)
 
     def finish(self) -> Segmentation:
         """What there is in the scan, all of whose slices were added.
@@ -217,7 +242,7 @@ def _pixel(spacing_mm: Spacing | None) -> tuple[float, float]:
 
 
 def _segmentation(found: _Found, spacing_mm: Spacing | None) -> Segmentation:
-    mask, _, found_lesions = found
+    mask, _, measured, runs = found
     voxel_ml = math.prod(spacing_mm) / MM3_PER_ML if spacing_mm else None
     lesions = [
         Lesion(
@@ -228,6 +253,6 @@ def _segmentation(found: _Found, spacing_mm: Spacing | None) -> Segmentation:
             bounding_box=(lesion.low, lesion.high),
             confidence=lesion.confidence,
         )
-        for label, lesion in enumerate(found_lesions, start=1)
+        for label, lesion in enumerate(measured, start=1)
     ]
-    return Segmentation(mask, lesions, [lesion.diameters for lesion in found_lesions if lesion.diameters is not None])
+    return Segmentation(mask, lesions, [lesion.diameters for lesion in measured if lesion.diameters is not None], runs)

@@ -16,6 +16,7 @@
 #include "tumortrace/bitmask.hpp"
 #include "tumortrace/cleaning.hpp"
 #include "tumortrace/grid.hpp"
+#include "tumortrace/lesion_runs.hpp"
 #include "tumortrace/lesions.hpp"
 #include "tumortrace/own_grid.hpp"
 #include "tumortrace/runs.hpp"
@@ -192,6 +193,16 @@ class Postprocessor {
 
     /// Of the scan that was finished: largest first; of equal ones that whose first voxel comes first.
     const std::vector<Lesion>& lesions() const noexcept { return finder_.lesions(); }
+
+    /// A copy of them as runs.
+    ///
+    /// @throws std::invalid_argument no scan is finished
+    LesionRuns runs() const {
+        if (stage_ != Stage::finished) {
+            throw std::invalid_argument("no scan is finished.");
+        }
+        return {shape_, kept_.mask, finder_.labels(), cleaning_.connectivity != Connectivity::faces_3d};
+    }
 
     /// Sets the voxels of the lesions of the scan that was finished to 1, and leaves all others as they are.
     ///
