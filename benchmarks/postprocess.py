@@ -118,7 +118,7 @@ def fullest_slice(logits: Floats) -> Floats:
 
 
 def make_readers(logits: Floats) -> dict[str, Callable[[], Any]]:
-    """What does no more than read the logits, by name: what no candidate can be faster than once they fill no cache."""
+    """What does no more than read the logits, by name."""
     pool, halves = ThreadPoolExecutor(2), np.array_split(logits, 2)
     return {"read once": logits.max, "read once, 2 threads": lambda: list(pool.map(np.max, halves))}
 
