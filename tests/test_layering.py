@@ -13,7 +13,7 @@ import pytest
 _ROOT = Path(__file__).resolve().parents[1]
 _RUNTIME = _ROOT / "runtime" / "tumortrace_runtime"
 _FORBIDDEN = {
-    _RUNTIME: {"torch", "tumortrace", "tumortrace_export"},
+    _RUNTIME: {"cc3d", "cv2", "matplotlib", "scipy", "torch", "tumortrace", "tumortrace_export"},
     _ROOT / "tumortrace": {"tumortrace_export"},
 }
 
@@ -66,10 +66,32 @@ def test_heavy_libraries_wait_until_they_are_used(statement: str) -> None:
     run_without({"torch", "openvino", "onnxruntime", "cv2", "cc3d", "scipy", "PIL", "nibabel"}, statement)
 
 
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_segmenting_needs_numpy_and_one_engine(
+    backend: str, tiny_bundle: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    other = {"openvino": "onnxruntime", "onnxruntime": "openvino"}[backend]
+    scan = next(path for path in sorted((tiny_data / "phantoms").iterdir()) if path.is_dir())
+    segment = ["tumortrace", "segment", *map(str, (tiny_bundle, scan, "--backend", backend, "-o", tmp_path / "out"))]
+    heavy = {"torch", "cv2", "cc3d", "scipy", "matplotlib", "nibabel", other}
+    statements = f"""
+import atexit, sys
+import tumortrace_runtime
+atexit.register(lambda: print(sorted({heavy!r} & set(sys.modules)), file=sys.stderr))
+sys.argv = {segment!r}
+from tumortrace.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", statements], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (0, ["[]"]), done.stderr
+    assert (tmp_path / "out" / scan.name / "overlay.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("package", "line"),
     [
         ("runtime/tumortrace_runtime", "import torch"),
+        ("runtime/tumortrace_runtime", "import cv2"),
         ("runtime/tumortrace_runtime", "from tumortrace.model import UNet"),
         ("runtime/tumortrace_runtime", "import tumortrace_export"),
         ("tumortrace", "from tumortrace_export import cli"),

@@ -10,7 +10,9 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from tumortrace_runtime.postprocess import Mask, Postprocessing, label_lesions, segment_logits
+from tumortrace_runtime.lesions import label_lesions
+from tumortrace_runtime.postprocess import Mask, Postprocessing
+from tumortrace_runtime.postprocessor import Postprocessor
 
 Floats = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float64]
@@ -112,7 +114,7 @@ def _dice_of_all(logits: Floats, truth: Mask, settings: Sequence[Postprocessing]
     for setting in settings:
         whole = replace(setting, min_lesion_voxels=0)
         if whole not in lesions:
-            labels = label_lesions(segment_logits(logits, whole), setting.connectivity)
+            labels = label_lesions(Postprocessor(whole).segment_logits(logits).mask, setting.connectivity)
             sizes = np.bincount(labels.ravel()).astype(float)
             lesions[whole] = sizes[1:], np.bincount(labels[wanted], minlength=len(sizes)).astype(float)[1:]
         sizes, hits = lesions[whole]

@@ -24,7 +24,8 @@ from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.files import atomic_directory, write_json
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.metrics import DEFAULT_TOLERANCE, CaseMetrics, measure_case
-from tumortrace_runtime.overlay import draw_montage, encode_png
+from tumortrace_runtime.overlay import draw_montage
+from tumortrace_runtime.png import encode_png
 from tumortrace_runtime.preprocess import reference_number
 
 Predict = Callable[[Scan], npt.NDArray[np.uint8]]

@@ -13,8 +13,9 @@ from tumortrace.dataset import TrainingCase
 from tumortrace.progress import Progress, silent
 from tumortrace_runtime.bench import Timing, measure_interleaved
 from tumortrace_runtime.inference import BATCH_SIZE, Network, finish, infer
+from tumortrace_runtime.lesions import label_lesions
 from tumortrace_runtime.metrics import dice
-from tumortrace_runtime.postprocess import Mask, Postprocessing, label_lesions
+from tumortrace_runtime.postprocess import Mask, Postprocessing
 from tumortrace_runtime.preprocess import Preprocessing
 
 REPEATS = 20

@@ -14,6 +14,7 @@ import click
 from tumortrace.commands.options import own_data_options, progress_bar
 from tumortrace_runtime.command import run
 from tumortrace_runtime.errors import OutputError
+from tumortrace_runtime.libraries import install_command
 from tumortrace_runtime.version import __version__
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _settings(
     }
     here = formats_here()
     if formats is None and (missing := [name for name in FORMATS if name not in here]):
-        line = f"leaving out {', '.join(missing)}: not installed here (pip install 'tumortrace[{missing[0]}]')."
+        line = f"leaving out {', '.join(missing)}: not installed here ({install_command(missing[0])})."
         report(line, shown=False)
         _to_stderr(line)  # with --json too: nothing is left out unsaid
     return Settings(

@@ -7,14 +7,13 @@
 #include <nanobind/stl/vector.h>
 
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "checks.hpp"
 #include "postprocess.hpp"
 #include "preprocess.hpp"
 #include "tumortrace/cpu_features.hpp"
@@ -30,10 +29,8 @@ using Logits = nb::ndarray<nb::numpy, const float, nb::c_contig, nb::device::cpu
 using Mask = nb::ndarray<nb::numpy, std::uint8_t, nb::c_contig, nb::device::cpu>;
 
 std::pair<std::size_t, std::size_t> threshold_logits(const Logits& logits, float threshold, const Mask& mask) {
-    if (logits.size() != mask.size()) {
-        throw std::invalid_argument("mask has " + std::to_string(mask.size()) + " voxels, logits have " +
-                                    std::to_string(logits.size()) + "; both must have the same number.");
-    }
+    require(logits.size() == mask.size(), "mask has " + std::to_string(mask.size()) + " voxels, logits have " +
+                                              std::to_string(logits.size()) + "; both must have the same number.");
     const nb::gil_scoped_release release;
     const auto counts = tumortrace::threshold_logits(logits.data(), logits.size(), threshold, mask.data());
     return {counts.foreground, counts.nan};
@@ -43,22 +40,6 @@ using Planes = nb::ndarray<nb::numpy, const float, nb::ndim<4>, nb::c_contig, nb
 template <typename Integer>
 using Batch = nb::ndarray<nb::numpy, Integer, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 using Extents = std::array<std::size_t, 4>;
-
-template <typename Array>
-Extents extents(const Array& array) {
-    return {array.shape(0), array.shape(1), array.shape(2), array.shape(3)};
-}
-
-std::string to_string(const Extents& shape) {
-    return "(" + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) + ", " + std::to_string(shape[2]) + ", " +
-           std::to_string(shape[3]) + ")";
-}
-
-void require(bool condition, const std::string& problem) {
-    if (!condition) {
-        throw std::invalid_argument(problem);
-    }
-}
 
 void check_planes(const Extents& planes, const tumortrace::BatchRange& range, std::size_t block) {
     const std::string given = "planes of shape " + to_string(planes);
@@ -75,8 +56,7 @@ template <typename Integer>
 void check_quantisation(tumortrace::Quantisation by) {
     constexpr int low = std::numeric_limits<Integer>::min();
     constexpr int high = std::numeric_limits<Integer>::max();
-    require(std::isfinite(by.scale) && by.scale > 0,
-            "scale is " + std::to_string(by.scale) + " as float32; a positive, finite one wanted.");
+    require(positive(by.scale), "scale is " + std::to_string(by.scale) + " as float32; a positive, finite one wanted.");
     require(low <= by.zero_point && by.zero_point <= high, "zero_point is " + std::to_string(by.zero_point) + "; " +
                                                                std::to_string(low) + " to " + std::to_string(high) +
                                                                " wanted.");
@@ -86,14 +66,15 @@ void check_quantisation(tumortrace::Quantisation by) {
 template <typename Integer>
 void pack_batch(const Planes& planes, std::size_t start, std::size_t stop, std::uint16_t context, std::size_t block,
                 float scale, int zero_point, const Batch<Integer>& out) {
-    const Extents shape = extents(planes);
+    const Extents shape = shape_of<4>(planes);
     const tumortrace::BatchRange range{start, stop, context};
     const tumortrace::Quantisation by{scale, zero_point};
     check_planes(shape, range, block);
     check_quantisation<Integer>(by);
     const Extents wanted{stop - start, shape[2] / block, shape[3] / block,
                          (2 * range.context + 1) * shape[1] * block * block};
-    require(extents(out) == wanted, "out has shape " + to_string(extents(out)) + "; " + to_string(wanted) + " wanted.");
+    require(shape_of<4>(out) == wanted,
+            "out has shape " + to_string(shape_of<4>(out)) + "; " + to_string(wanted) + " wanted.");
     const nb::gil_scoped_release release;
     tumortrace::pack_batch(planes.data(), {shape[0], shape[1], shape[2], shape[3]}, range, block, by, out.data());
 }
@@ -150,6 +131,7 @@ Raises:
     define_pack_batch<std::int8_t>(module);
     define_pack_batch<std::uint8_t>(module);
     define_preprocess(module);
+    define_lesions(module);
     define_postprocess(module);
 
     module.def("cpu_features", &tumortrace::cpu_features,

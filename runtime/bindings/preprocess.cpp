@@ -11,7 +11,6 @@
 #include <nanobind/stl/vector.h>
 
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -24,6 +23,8 @@
 #include <utility>
 #include <vector>
 
+#include "checks.hpp"
+#include "half.hpp"
 #include "preprocess.hpp"
 
 namespace nb = nanobind;
@@ -31,22 +32,8 @@ using namespace nb::literals;
 
 namespace {
 
-/// A number of 16 bits, which nanobind has no name for.
-struct Half {
-    std::uint16_t bits;
-};
-
-}  // namespace
-
-template <>
-struct nb::detail::dtype_traits<Half> {
-    static constexpr dlpack::dtype value{static_cast<std::uint8_t>(dlpack::dtype_code::Float), 16, 1};
-    static constexpr auto name = const_name("float16");
-};
-
-namespace {
-
 using tumortrace::BatchRange;
+using tumortrace::Half;
 using tumortrace::Problem;
 using tumortrace::VoxelType;
 
@@ -55,15 +42,6 @@ template <typename Value>
 using Batch = nb::ndarray<nb::numpy, Value, nb::ndim<4>, nb::c_contig, nb::device::cpu>;
 using Pair = std::pair<std::size_t, std::size_t>;
 using Statistics = std::tuple<float, float, float, float, float>;
-
-void require(bool condition, const std::string& problem) {
-    if (!condition) throw std::invalid_argument(problem);
-}
-
-std::string to_string(const std::array<std::size_t, 4>& shape) {
-    return "(" + std::to_string(shape[0]) + ", " + std::to_string(shape[1]) + ", " + std::to_string(shape[2]) + ", " +
-           std::to_string(shape[3]) + ")";
-}
 
 VoxelType voxel_type(nb::dlpack::dtype dtype) {
     const std::pair<nb::dlpack::dtype, VoxelType> types[] = {
@@ -168,6 +146,14 @@ class Preprocessor {
         return result;
     }
 
+    std::tuple<std::vector<bool>, Pair, Pair> coverage() {
+        const nb::gil_scoped_release release;
+        const std::lock_guard<std::mutex> lock(mutex_);
+        require(!core_.channels().empty(), "no scan is open.");
+        const auto& [slices, rows, columns] = core_.coverage();
+        return {slices, {rows.begin, rows.end}, {columns.begin, columns.end}};
+    }
+
     template <typename Value>
     void write(std::size_t start, std::size_t stop, std::uint16_t context, const Batch<Value>& out) {
         const BatchRange range{start, stop, context};
@@ -188,7 +174,7 @@ class Preprocessor {
         require(block == 1 || block == 2 || block == 4, "block is " + std::to_string(block) + "; 1, 2 or 4 wanted.");
         require(grid_.rows % block == 0 && grid_.columns % block == 0,
                 "rows and columns of the grid in multiples of " + std::to_string(block) + " wanted.");
-        require(std::isfinite(scale) && scale > 0, "scale: a positive, finite float32 wanted.");
+        require(positive(scale), "scale: a positive, finite float32 wanted.");
         require(low <= zero_point && zero_point <= high, "zero_point is " + std::to_string(zero_point) + "; " +
                                                              std::to_string(low) + " to " + std::to_string(high) +
                                                              " wanted.");
@@ -208,8 +194,8 @@ class Preprocessor {
         require(range.start <= range.stop && range.stop <= core_.slices(),
                 "no slices " + std::to_string(range.start) + " to " + std::to_string(range.stop) +
                     "; 0 <= start <= stop <= " + std::to_string(core_.slices()) + " wanted.");
-        const std::array<std::size_t, 4> given{out.shape(0), out.shape(1), out.shape(2), out.shape(3)};
-        require(given == wanted, "out has shape " + to_string(given) + "; " + to_string(wanted) + " wanted.");
+        require(shape_of<4>(out) == wanted,
+                "out has shape " + to_string(shape_of<4>(out)) + "; " + to_string(wanted) + " wanted.");
     }
 
     tumortrace::Size grid_;
@@ -287,6 +273,14 @@ Raises:
         .def(
             "statistics", &Preprocessor::statistics,
             R"(Background, low, high, mean and scale of each channel; None of a replaced one. Empty while no scan is open.)")
+        .def("coverage", &Preprocessor::coverage,
+             R"(Where the scan that is open has foreground in a channel that is not replaced.
+
+Returns:
+    For each slice, whether there is any; the rows, first and one past the last; and the columns.
+
+Raises:
+    ValueError: no scan is open.)")
         .def("write", &Preprocessor::write<float>, "start"_a, "stop"_a, "context"_a, "out"_a.noconvert(), write_text)
         .def("write", &Preprocessor::write<Half>, "start"_a, "stop"_a, "context"_a, "out"_a.noconvert(), write_text)
         .def("pack", &Preprocessor::pack<std::int8_t>, "start"_a, "stop"_a, "context"_a, "block"_a, "scale"_a,

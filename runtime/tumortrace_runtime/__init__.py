@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from tumortrace_runtime.version import __version__
 
 if TYPE_CHECKING:
-    from tumortrace_runtime.segmenter import Result, Segmenter
+    from tumortrace_runtime.result import Result
+    from tumortrace_runtime.segmenter import Segmenter
 
 # OpenVINO tells its makers of every import and conversion over the network, by processes that it forks beside its
 # threads, which may hang. Nothing that runs beside a scanner calls home: to OpenVINO that package is not installed.
@@ -22,7 +23,7 @@ __all__ = ["Result", "Segmenter", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the segmenter, and with it numpy, OpenCV and the native core, only when it is used."""
+    """Load the segmenter, and with it numpy and the native core, only when it is used."""
     if name not in ("Result", "Segmenter"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from tumortrace_runtime import segmenter

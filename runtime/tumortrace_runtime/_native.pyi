@@ -95,6 +95,17 @@ class Preprocessor:
         Background, low, high, mean and scale of each channel; None of a replaced one. Empty while no scan is open.
         """
 
+    def coverage(self) -> tuple[list[bool], tuple[int, int], tuple[int, int]]:
+        """
+        Where the scan that is open has foreground in a channel that is not replaced.
+
+        Returns:
+            For each slice, whether there is any; the rows, first and one past the last; and the columns.
+
+        Raises:
+            ValueError: no scan is open.
+        """
+
     @overload
     def write(self, start: int, stop: int, context: int, out: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu')]) -> None: ...
 
@@ -184,6 +195,42 @@ class Lesion:
     def diameters(self) -> Diameters | None:
         """None where none were asked for."""
 
+class LesionRuns:
+    """The lesions of one scan as runs of voxels."""
+
+    def contours(self, slice: int) -> list[tuple[int, bool, Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C')]]]:
+        """
+        The borders of the lesions in a slice: for each, whose, whether it goes around a hole, and its corners.
+
+        Returns:
+            Of each border the lesion, 1 for the first; whether it is a hole's; and (n, 2) int32, as `mask_contours` gives them.
+
+        Raises:
+            ValueError: the scan has no such slice.
+            TypeError: the number is negative.
+        """
+
+    def lengths(self) -> Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C')]:
+        """
+        Lengths of background and lesions in turns, background first, columns running fastest; (n,) uint64.
+        """
+
+def mask_contours(mask: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> list[Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C')]]:
+    """
+    The borders of a mask as polygons, of lesions clockwise and of holes counter-clockwise.
+
+    Args:
+        mask: (rows, columns) uint8, C-contiguous; not 0 is mask. Pixels that share a corner belong together.
+
+    Returns:
+        For each border its corners, (n, 2) int32 (row, column), the last joined to the first; pixel (r, c) lies between
+        corners (r, c) and (r + 1, c + 1).
+
+    Raises:
+        ValueError: an extent is 0 or above 65535.
+        TypeError: the array has another dtype, another number of axes, or is not C-contiguous.
+    """
+
 class Postprocessor:
     """
     From what a network gives to labelled lesions, as `postprocess.py` and `lesions.py` define it.
@@ -206,10 +253,10 @@ class Postprocessor:
     def __init__(self, *, threshold_logit: float, opening_px: int = 0, closing_px: int = 0, fill_holes: bool = False, min_lesion_voxels: int = 0, connectivity: int = 26) -> None: ...
 
     @overload
-    def segment_logits(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]: ...
+    def segment_logits(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]: ...
 
     @overload
-    def segment_logits(self, logits: Annotated[NDArray[numpy.float16], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+    def segment_logits(self, logits: Annotated[NDArray[numpy.float16], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]:
         """
         Segment a scan whose logits of one class are given.
 
@@ -225,26 +272,26 @@ class Postprocessor:
             TypeError: the array has another dtype, another number of axes, or is not C-contiguous.
 
         Returns:
-            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
-            largest first, of equal ones that whose first voxel comes first.
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; the lesions, the largest
+            first, of equal ones that whose first voxel comes first; and their runs of voxels.
         """
 
     @overload
-    def segment_quantised(self, logits: Annotated[NDArray[numpy.int8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], scale: float, zero_point: int, *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]: ...
+    def segment_quantised(self, logits: Annotated[NDArray[numpy.int8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], scale: float, zero_point: int, *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]: ...
 
     @overload
-    def segment_quantised(self, logits: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], scale: float, zero_point: int, *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+    def segment_quantised(self, logits: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], scale: float, zero_point: int, *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]:
         """
         Segment a scan whose logits are integers: (integer - zero_point) x scale in float32.
 
         `logits` are int8 or uint8; all else is as for `segment_logits`.
 
         Returns:
-            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
-            largest first, of equal ones that whose first voxel comes first.
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; the lesions, the largest
+            first, of equal ones that whose first voxel comes first; and their runs of voxels.
         """
 
-    def segment_classes(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], *, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+    def segment_classes(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], *, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]:
         """
         Segment a scan whose logits of several classes are given.
 
@@ -252,19 +299,95 @@ class Postprocessor:
         counts. `logits` are (slices, classes, rows, columns) float32; all else is as for `segment_logits`.
 
         Returns:
-            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
-            largest first, of equal ones that whose first voxel comes first.
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; the lesions, the largest
+            first, of equal ones that whose first voxel comes first; and their runs of voxels.
         """
 
-    def segment_mask(self, mask: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion]]:
+    def segment_mask(self, mask: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]:
         """
         Clean and measure a mask that is given, (slices, rows, columns) uint8; not 0 is foreground.
 
         All else is as for `segment_logits`.
 
         Returns:
-            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; and the lesions, the
-            largest first, of equal ones that whose first voxel comes first.
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; the lesions, the largest
+            first, of equal ones that whose first voxel comes first; and their runs of voxels.
+        """
+
+    def begin(self, slices: int, scan_px: tuple[int, int], scaled_px: tuple[int, int], offset_px: tuple[int, int], grid_px: tuple[int, int], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None) -> None:
+        """
+        Begin a scan whose slices are added as the network gives them; of each, its cleaned runs alone are kept.
+
+        After an error there is no scan until the next one is begun.
+
+        Args:
+            slices: how many it has.
+            scan_px: (rows, columns) of its slices.
+            scaled_px: their size on the network's grid.
+            offset_px: their top left corner there.
+            grid_px: size of the grid.
+            temperature: what logits are divided by for confidence; None for none.
+            pixel_mm: height and width of a pixel, for diameters; None for none.
+
+        Raises:
+            ValueError: an extent of the scan is 0 or above 65535, it has more than 2^32 voxels, its slices do not lie on the
+                grid, or a number is not positive.
+            TypeError: a number is negative.
+        """
+
+    @overload
+    def add(self, output: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)]) -> None: ...
+
+    @overload
+    def add(self, output: Annotated[NDArray[numpy.float16], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)]) -> None: ...
+
+    @overload
+    def add(self, output: Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C', device='cpu', writable=False)]) -> None:
+        """
+        Add the next slices, which are read where they are and not kept.
+
+        Args:
+            output: logits (n, classes, grid rows, grid columns) float32 or float16, of one class or with the background's
+                first; or a mask (n, grid rows, grid columns) uint8, not 0 for foreground. C-contiguous. Logits are resampled
+                where slices have another size on the grid.
+
+        Raises:
+            ValueError: no scan is begun, there are more slices than begun, the grid has another size, a value is NaN, a mask
+                would have to be resampled, or confidence is asked for of what is no logits of one class.
+            TypeError: the array has another dtype, another number of axes, or is not C-contiguous.
+        """
+
+    def skip(self, slices: int) -> None:
+        """
+        Add slices of background.
+
+        Raises:
+            ValueError: no scan is begun, or there are more slices than begun.
+            TypeError: the number is negative.
+        """
+
+    def provisional(self, slice: int) -> Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C')]:
+        """
+        The mask of a slice that was added, (rows, columns) uint8: cleaned, no component of the scan removed.
+
+        Raises:
+            ValueError: no such slice was added.
+            TypeError: the number is negative.
+        """
+
+    def finish(self, *, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]:
+        """
+        Find and measure the lesions of the scan whose slices were added.
+
+        Args:
+            labels: whether the lesion of every voxel is wanted.
+
+        Raises:
+            ValueError: no scan is begun, or slices are missing.
+
+        Returns:
+            The mask, uint8; the lesion of every voxel, uint32, 1 for the first and 0 for none, or None; the lesions, the largest
+            first, of equal ones that whose first voxel comes first; and their runs of voxels.
         """
 
 def cpu_features() -> list[str]:

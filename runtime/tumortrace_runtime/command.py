@@ -13,25 +13,9 @@ from typing import NoReturn
 import click
 
 from tumortrace_runtime.errors import TumorTraceError
+from tumortrace_runtime.libraries import is_optional, missing_library
 
 INTERRUPTED = 130
-
-# Import names of the libraries that extras bring.
-_EXTRAS = {
-    "nibabel": "nifti",
-    "PIL": "images",
-    "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
-    "surface_distance": "metrics",
-    "scipy": "metrics",
-    "torch": "train",
-    "lightning_fabric": "train",
-    "safetensors": "train",
-    "matplotlib": "train",
-    "optuna": "tune",
-    "onnx": "export",
-    "onnxscript": "export",
-}
 
 
 class DonePartly(TumorTraceError):  # noqa: N818 - an outcome more than an error
@@ -69,10 +53,8 @@ def _exit_code(command: click.Command, program: str, extra: str | None) -> int:
         return INTERRUPTED
     except ModuleNotFoundError as problem:
         library = (problem.name or "").partition(".")[0]
-        if library not in _EXTRAS:
+        if not is_optional(library):
             raise
-        click.echo(
-            f"Error: {library} is not installed: pip install 'tumortrace[{extra or _EXTRAS[library]}]'", err=True
-        )
+        click.echo(f"Error: {missing_library(problem, library, extra)}", err=True)
         return click.UsageError.exit_code
     return outcome if isinstance(outcome, int) else 0

@@ -16,16 +16,18 @@ from tumortrace_runtime.backends.backend import Layer
 from tumortrace_runtime.bundle import Bundle, open_bundle
 from tumortrace_runtime.errors import TumorTraceError
 from tumortrace_runtime.golden import self_test
+from tumortrace_runtime.libraries import distribution, install_command
 from tumortrace_runtime.machine import Cpu, Machine, inspect_machine
 from tumortrace_runtime.segmenter import Segmenter
 from tumortrace_runtime.version import installed_version
 
-# Import name: distribution, what it serves, extra.
+# Import name: what it serves.
 _LIBRARIES = {
-    "nibabel": ("nibabel", "NIfTI scans", "nifti"),
-    "PIL": ("pillow", "image scans and overlays", "images"),
-    "surface_distance": ("surface-distance", "HD95 and surface Dice", "metrics"),
-    "torch": ("torch", "training and export; segmenting does not need it", "train"),
+    "nibabel": "NIfTI scans",
+    "isal": "faster .nii.gz; Python's own gzip serves too",
+    "PIL": "image scans",
+    "surface_distance": "HD95 and surface Dice",
+    "torch": "training and export; segmenting does not need it",
 }
 
 # The TensorRT backend needs one of these distributions; before 12.8 cuda-python was one by itself.
@@ -129,7 +131,7 @@ def diagnose(bundle: Path | None = None, public_key: Path | None = None) -> Diag
     opened = None if bundle is None else open_bundle(bundle, public_key=public_key)
     machine = inspect_machine()
     engines = tuple(inspect_engine(name) for name in sorted(BACKENDS))
-    libraries = {distribution: installed_version(name, distribution) for name, (distribution, *_) in _LIBRARIES.items()}
+    libraries = {distribution(name): installed_version(name, distribution(name)) for name in _LIBRARIES}
     if machine.cuda:
         libraries[_CUDA] = next(_cuda_libraries(), "")
     return Diagnosis(
@@ -156,10 +158,10 @@ def advise(machine: Machine, engines: tuple[Engine, ...], libraries: Mapping[str
     """What is missing on `machine`, given what is installed."""
     for engine in engines:
         if engine.name != "tensorrt" and not engine.version:
-            yield Advice(engine.name, f"the {engine.name} backend", _pip(engine.name))
-    for distribution, serves, extra in _LIBRARIES.values():
-        if not libraries.get(distribution):
-            yield Advice(distribution, serves, _pip(extra))
+            yield Advice(engine.name, f"the {engine.name} backend", install_command(engine.name))
+    for name, serves in _LIBRARIES.items():
+        if not libraries.get(distribution(name)):
+            yield Advice(distribution(name), serves, install_command(name))
     found = {engine.name: engine for engine in engines}
     yield from _advise_intel(machine, found["openvino"])
     yield from _advise_nvidia(machine, found["onnxruntime"], found["tensorrt"])
@@ -208,9 +210,9 @@ def _tensorrt_command(machine: Machine) -> str:
 
 def _cuda_libraries() -> Iterator[str]:
     """Name and version of what is installed."""
-    for distribution in _CUDA_LIBRARIES:
+    for name in _CUDA_LIBRARIES:
         with suppress(importlib.metadata.PackageNotFoundError):
-            yield f"{distribution} {importlib.metadata.version(distribution)}"
+            yield f"{name} {importlib.metadata.version(name)}"
 
 
 def _trials(bundle: Bundle) -> Iterator[Trial]:
@@ -222,7 +224,3 @@ def _trials(bundle: Bundle) -> Iterator[Trial]:
             yield Trial(backend, precision, executed, min(scores.values(), default=None), layers=layers)
         except TumorTraceError as problem:
             yield Trial(backend, precision, problem=str(problem))
-
-
-def _pip(extra: str) -> str:
-    return f"pip install 'tumortrace[{extra}]'"

@@ -19,6 +19,10 @@ class ScanError(InputError):
     """A scan or its mask is missing, unreadable, or not what was asked for."""
 
 
+class NoContrastError(ScanError):
+    """A channel has nothing to normalise it by: no foreground, or foreground of one value."""
+
+
 class DatasetError(InputError):
     """An index or a split does not hold: damaged, of another version, overlapping, or of another data set."""
 

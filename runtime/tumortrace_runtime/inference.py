@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from tumortrace_runtime.errors import InputError
 from tumortrace_runtime.io.scan import Scan
-from tumortrace_runtime.postprocess import Mask, Postprocessing, clean_mask, segment_logits
+from tumortrace_runtime.postprocess import Mask, Postprocessing
+from tumortrace_runtime.postprocessor import Postprocessor
 from tumortrace_runtime.preprocess import (
     IntegerInput,
     Placement,
@@ -128,10 +129,11 @@ def finish(output: npt.NDArray[Any], prepared: Prepared, postprocessing: Postpro
     Raises:
         InputError: a logit is NaN, or a mask would have to be resampled.
     """
+    postprocessor = Postprocessor(postprocessing)
     logits = own_logits(output, prepared.placement)
     if logits is not None:
-        return segment_logits(logits, postprocessing)
-    return clean_mask(own_mask(output, prepared.placement), postprocessing)
+        return postprocessor.segment_logits(logits).mask
+    return postprocessor.segment_mask(own_mask(output, prepared.placement)).mask
 
 
 def predict_mask(

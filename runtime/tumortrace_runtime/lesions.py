@@ -1,19 +1,17 @@
-"""The lesions of a mask: connected components in 3-D, measured."""
+"""The lesions of a mask: connected components in 3-D."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cc3d
 import numpy as np
 import numpy.typing as npt
 
-from tumortrace_runtime.metrics import MM3_PER_ML
-from tumortrace_runtime.postprocess import Connectivity, label_lesions
+from tumortrace_runtime import _native
+from tumortrace_runtime.errors import InputError
+from tumortrace_runtime.postprocess import Connectivity
 
 Triple = tuple[int, int, int]
 
@@ -44,47 +42,25 @@ class Lesion:
         return dataclasses.asdict(self)
 
 
-def measure_lesions(
-    mask: npt.NDArray[np.uint8],
-    spacing_mm: tuple[float, float, float] | None = None,
-    connectivity: Connectivity = 26,
-    probability: Callable[[npt.NDArray[np.bool_]], npt.NDArray[np.float32]] | None = None,
-) -> list[Lesion]:
-    """Every lesion of a mask, the largest first; of equal ones, the one whose first voxel comes first.
+def label_lesions(mask: npt.NDArray[np.generic], connectivity: Connectivity = 26) -> npt.NDArray[np.uint32]:
+    """Which lesion each voxel of a mask belongs to.
 
     Args:
-        mask: (slices, rows, columns), non-zero for lesion.
-        spacing_mm: distance between (slices, rows, columns), or None where it is not known.
+        mask: (slices, rows, columns) of any dtype, non-zero for lesion.
         connectivity: which voxels belong together: 6 share a face, 18 an edge too, 26 a corner too.
-        probability: gives those of the voxels of a (slices, rows, columns) selection, in their order; None where there
-            are none.
+
+    Returns:
+        (slices, rows, columns), 1 for the largest lesion, of equal ones that whose first voxel comes first; 0 for none.
+
+    Raises:
+        InputError: another number of axes, or an extent of 0 or above 65535.
     """
-    if not mask.any():
-        return []
-    labels = label_lesions((mask != 0).astype(np.uint8), connectivity)
-    statistics = cc3d.statistics(labels)
-    components, first = np.unique(labels[labels > 0], return_index=True)
-    order = components[np.lexsort((first, -statistics["voxel_counts"][components].astype(np.int64)))]
-    voxel_ml = math.prod(spacing_mm) / MM3_PER_ML if spacing_mm else None
-    inside = labels > 0
-    sums = None if probability is None else np.bincount(labels[inside], probability(inside))
-    return [
-        _lesion(label, component, statistics, voxel_ml, None if sums is None else float(sums[component]))
-        for label, component in enumerate(order.tolist(), start=1)
-    ]
-
-
-def _lesion(
-    label: int, component: int, statistics: Mapping[str, Any], voxel_ml: float | None, probabilities: float | None
-) -> Lesion:
-    voxels = int(statistics["voxel_counts"][component])
-    box = statistics["bounding_boxes"][component]
-    slices, rows, columns = statistics["centroids"][component].tolist()
-    return Lesion(
-        label=label,
-        voxels=voxels,
-        volume_ml=None if voxel_ml is None else voxels * voxel_ml,
-        centroid=(slices, rows, columns),
-        confidence=None if probabilities is None else probabilities / voxels,
-        bounding_box=((box[0].start, box[1].start, box[2].start), (box[0].stop, box[1].stop, box[2].stop)),
-    )
+    if mask.ndim != 3:
+        raise InputError(f"mask: shape {mask.shape} given; (slices, rows, columns) wanted.")
+    core = _native.Postprocessor(threshold_logit=0.0, connectivity=connectivity)
+    try:
+        _, labels, *_ = core.segment_mask(np.ascontiguousarray(mask != 0).view(np.uint8), labels=True)
+    except ValueError as error:
+        raise InputError(f"mask: {error}") from None
+    assert labels is not None
+    return labels

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,22 @@ def inspect_machine(root: Path = Path("/")) -> Machine:
 
 def inspect_cpu(root: Path = Path("/")) -> Cpu:
     """This machine's processor; `root` is where its /proc is found. No driver is asked, as `inspect_machine` does."""
-    return Cpu(_cpu_model(root), platform.machine(), len(os.sched_getaffinity(0)), tuple(_native.cpu_features()))
+    return Cpu(_cpu_model(root), platform.machine(), cpu_threads(root), tuple(_native.cpu_features()))
+
+
+def cpu_threads(root: Path = Path("/")) -> int:
+    """How many processors this process may keep busy; `root` is where its /sys is found."""
+    return cpu_quota(root) or len(os.sched_getaffinity(0))
+
+
+def cpu_quota(root: Path = Path("/")) -> int | None:
+    """How many processors' time a container may take, rounded up; None where that is no less than all that it sees.
+
+    Source: Linux, Documentation/admin-guide/cgroup-v2.rst (cpu.max).
+    """
+    found = re.fullmatch(r"(\d+) (\d+)", _text(root / "sys/fs/cgroup/cpu.max"))
+    quota = -(-int(found[1]) // int(found[2])) if found else sys.maxsize
+    return quota if quota < len(os.sched_getaffinity(0)) else None
 
 
 def _text(path: Path) -> str:

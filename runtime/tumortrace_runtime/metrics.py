@@ -30,8 +30,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tumortrace_runtime.errors import BackendError, InputError
-from tumortrace_runtime.postprocess import Connectivity, label_lesions
+from tumortrace_runtime.errors import InputError
+from tumortrace_runtime.lesions import label_lesions
+from tumortrace_runtime.libraries import import_library
+from tumortrace_runtime.postprocess import Connectivity
 
 AnyMask = npt.NDArray[np.generic]
 
@@ -212,8 +214,8 @@ def measure_case(
         tolerance: of surface Dice, in mm, or in px without spacing.
 
     Raises:
-        InputError: the shapes differ, are not three-dimensional, or hold no voxels.
-        BackendError: `surface-distance` is not installed.
+        InputError: the shapes differ, are not three-dimensional, or hold no voxels; or `surface-distance` is not
+            installed.
     """
     if truth.ndim != 3:
         raise InputError(f"{case_id}: mask of shape {truth.shape} given; (slices, rows, columns) wanted.")
@@ -252,13 +254,13 @@ def measure_surfaces(
     Both empty give (0, 1); one empty gives (the scan's diagonal, 0).
 
     Raises:
-        BackendError: `surface-distance` is not installed.
+        InputError: `surface-distance` is not installed.
     """
     predicted, true = prediction != 0, truth != 0
     if not predicted.any() or not true.any():
         missed = bool(predicted.any() or true.any())
         return (scan_diagonal(truth.shape, spacing), 0.0) if missed else (0.0, 1.0)
-    library = _surface_distance()
+    library = import_library("surface_distance")
     with warnings.catch_warnings():
         # surface-distance 0.1 calls SciPy by names that go away in SciPy 2.0.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -281,15 +283,5 @@ def _check_shapes(prediction: AnyMask, truth: AnyMask) -> None:
 
 def _count_touched(mask: AnyMask, other: AnyMask, connectivity: Connectivity) -> tuple[int, int]:
     """How many lesions `mask` has, and how many of them share a voxel with `other`."""
-    labels = label_lesions((mask != 0).astype(np.uint8), connectivity)
+    labels = label_lesions(mask, connectivity)
     return int(labels.max()), int(np.count_nonzero(np.unique(labels[other != 0])))
-
-
-def _surface_distance() -> Any:
-    try:
-        import surface_distance
-    except ImportError as problem:
-        raise BackendError(
-            "surface-distance, which HD95 and surface Dice need, cannot be imported: pip install 'tumortrace[metrics]'"
-        ) from problem
-    return surface_distance

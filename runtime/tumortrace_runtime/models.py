@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -77,6 +76,8 @@ def shipped_models() -> list[ShippedModel]:
 
 def model_folders() -> list[Path]:
     """Where models are looked for, in this order; a folder need not be there."""
+    from importlib.metadata import PackageNotFoundError, distribution  # slow to import, and not always needed
+
     named = os.environ.get(FOLDER_VARIABLE)
     try:
         checkout = installed_from(distribution("tumortrace").read_text("direct_url.json"))

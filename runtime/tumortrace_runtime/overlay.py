@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from tumortrace_runtime.errors import OutputError
+from tumortrace_runtime import font
+from tumortrace_runtime.preprocess.grid import resize
 
 Array = npt.NDArray[np.generic]
 Rgb = npt.NDArray[np.uint8]
@@ -22,7 +22,9 @@ MIN_SIDE_PX = 512
 WINDOW_PERCENTILES = (1.0, 99.5)
 
 _LEGEND_PX = 28
+_MARGIN_PX = 10
 _TEXT: Colour = (235, 235, 235)
+_LETTER_SCALE = 2
 
 
 def draw_overlay(image: Array, prediction: Array, truth: Array | None = None, caption: str = "") -> Rgb:
@@ -59,7 +61,7 @@ def draw_montage(image: Array, prediction: Array, truth: Array | None = None, ca
     tiles = []
     for index in spread_slices(masks, count):
         tile = outline(image[index], prediction[index], None if truth is None else truth[index], window)
-        _write(tile, f"slice {index}", (8, 20))
+        _write(tile[_MARGIN_PX:, _MARGIN_PX:], f"slice {index}")
         tiles.append(tile)
     grid = _tile(tiles, min(3, len(tiles)))
     return np.concatenate([grid, _legend(grid.shape[1], caption, with_truth=truth is not None)])
@@ -68,11 +70,12 @@ def draw_montage(image: Array, prediction: Array, truth: Array | None = None, ca
 def outline(image: Array, prediction: Array, truth: Array | None, window: tuple[float, float]) -> Rgb:
     """One slice in grey between the two intensities of `window`, enlarged, with outlines; see `draw_overlay`."""
     factor = max(1, math.ceil(MIN_SIDE_PX / max(image.shape)))
-    grey = cv2.resize(_grey(image, window), None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    canvas: Rgb = np.ascontiguousarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
+    rows, columns = image.shape
+    grey = resize(_grey(image, window), (rows * factor, columns * factor)).round().astype(np.uint8)
+    canvas = np.repeat(grey[..., np.newaxis], 3, axis=2)
     if truth is not None:
-        _draw_outline(canvas, truth, factor, TRUTH, thickness_px=2)
-    _draw_outline(canvas, prediction, factor, PREDICTION, thickness_px=1)
+        _draw_outline(canvas, truth, factor, TRUTH, width_px=2)
+    _draw_outline(canvas, prediction, factor, PREDICTION, width_px=1)
     return canvas
 
 
@@ -100,55 +103,61 @@ def spread_slices(masks: list[Array], count: int) -> list[int]:
     return indices
 
 
-def encode_png(picture: Rgb) -> bytes:
-    """A (rows, columns, 3) RGB or (rows, columns) grey uint8 picture as PNG.
-
-    Raises:
-        OutputError: the picture cannot be encoded.
-    """
-    stored = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.ndim == 3 else picture
-    done, data = cv2.imencode(".png", stored)
-    if not done:
-        raise OutputError(f"picture of shape {picture.shape}: cannot be encoded as PNG.")
-    return data.tobytes()
-
-
 def _areas(masks: tuple[Array, ...] | list[Array]) -> npt.NDArray[np.intp]:
     union = np.logical_or.reduce([mask != 0 for mask in masks])
     areas: npt.NDArray[np.intp] = np.count_nonzero(union, axis=(1, 2))
     return areas
 
 
-def _grey(image: Array, window: tuple[float, float]) -> npt.NDArray[np.uint8]:
+def _grey(image: Array, window: tuple[float, float]) -> npt.NDArray[np.float32]:
+    """0 to 255, not yet rounded."""
     low, high = window
     shown = np.nan_to_num(image.astype(np.float32), nan=low).clip(low, high)
-    return ((shown - low) * (255.0 / max(high - low, 1e-6))).round().astype(np.uint8)
+    grey: npt.NDArray[np.float32] = (shown - np.float32(low)) * np.float32(255.0 / max(high - low, 1e-6))
+    return grey
 
 
-def _draw_outline(canvas: Rgb, mask: Array, factor: int, colour: Colour, *, thickness_px: int) -> None:
-    enlarged = cv2.resize((mask != 0).astype(np.uint8), None, fx=factor, fy=factor, interpolation=cv2.INTER_NEAREST)
-    contours, _ = cv2.findContours(enlarged, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, colour, thickness_px)
+def _draw_outline(canvas: Rgb, mask: Array, factor: int, colour: Colour, *, width_px: int) -> None:
+    canvas[_border(_enlarge(mask != 0, factor), width_px)] = colour
+
+
+def _enlarge(mask: npt.NDArray[np.bool_], factor: int) -> npt.NDArray[np.bool_]:
+    return mask.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _border(mask: npt.NDArray[np.bool_], width_px: int) -> npt.NDArray[np.bool_]:
+    """The outermost pixels of a (rows, columns) mask; what lies outside the picture is background."""
+    inner = mask
+    for _ in range(width_px):
+        around = np.pad(inner, 1)
+        inner = inner & around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    return mask & ~inner
 
 
 def _legend(width_px: int, caption: str, *, with_truth: bool) -> Rgb:
+    """Names in their colours on the left, the caption on the right; it is cut where there is no room for it."""
     strip = np.zeros((_LEGEND_PX, width_px, 3), np.uint8)
-    left = 10
+    line = strip[(_LEGEND_PX - font.ROWS_PX * _LETTER_SCALE) // 2 :]
+    left = _MARGIN_PX
     for name, colour in [("prediction", PREDICTION), ("truth", TRUTH)][: 1 + with_truth]:
-        cv2.line(strip, (left, _LEGEND_PX // 2), (left + 20, _LEGEND_PX // 2), colour, 2)
-        left = _write(strip, name, (left + 26, 19)) + 18
-    _write(strip, caption, (width_px - 10 - _text_width(caption), 19))
+        strip[_LEGEND_PX // 2 - 1 : _LEGEND_PX // 2 + 1, left : left + 20] = colour
+        left += 26 + _write(line[:, left + 26 :], name) + 18
+    room = line[:, left : width_px - _MARGIN_PX]
+    _write(room[:, max(0, room.shape[1] - _letters(caption).shape[1]) :], caption)
     return strip
 
 
-def _write(canvas: Rgb, text: str, position: tuple[int, int]) -> int:
-    cv2.putText(canvas, text, position, cv2.FONT_HERSHEY_SIMPLEX, 0.45, _TEXT, 1, cv2.LINE_AA)
-    return position[0] + _text_width(text)
+def _write(canvas: Rgb, text: str) -> int:
+    """Write from the upper left corner on, as far as there is room; the line's whole width."""
+    letters = _letters(text)
+    rows, columns = letters.shape
+    place = canvas[:rows, :columns]
+    place[letters[: place.shape[0], : place.shape[1]]] = _TEXT
+    return int(columns)
 
 
-def _text_width(text: str) -> int:
-    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
-    return int(width)
+def _letters(text: str) -> npt.NDArray[np.bool_]:
+    return _enlarge(font.draw(text), _LETTER_SCALE)
 
 
 def _tile(tiles: list[Rgb], columns: int) -> Rgb:

@@ -1,21 +1,27 @@
-"""The definition in `postprocess` and `lesions`, as one pass of the native core."""
+"""From logits, or a mask, to a cleaned mask and its lesions, as `postprocess` defines it: one native pass."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime import _native
+from tumortrace_runtime.contours import Contour
 from tumortrace_runtime.errors import InputError
 from tumortrace_runtime.lesions import Lesion
 from tumortrace_runtime.metrics import MM3_PER_ML
 from tumortrace_runtime.postprocess import Postprocessing
+from tumortrace_runtime.preprocess.grid import Placement
 
 Spacing = tuple[float, float, float]
+
+_Found = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32] | None, list[_native.Lesion], _native.LesionRuns]
 
 
 @dataclass(frozen=True)
@@ -26,15 +32,50 @@ class Segmentation:
         mask: (slices, rows, columns) uint8, 1 for lesion and 0 for background.
         lesions: largest first; of equal ones that whose first voxel comes first.
         diameters: of each lesion, in mm, or in pixels where the spacing is not known.
+        runs: the lesions as runs of voxels.
     """
 
     mask: npt.NDArray[np.uint8]
     lesions: list[Lesion]
     diameters: list[_native.Diameters]
+    runs: _native.LesionRuns = field(repr=False, compare=False)
+
+    def contours(self, index: int) -> list[Contour]:
+        """The borders of the lesions in a slice, as `contours` describes them.
+
+        Pixels of a lesion that share a corner have one border unless its voxels must share a face to belong together.
+
+        Raises:
+            InputError: the scan has no such slice.
+        """
+        _require_count(index)
+        with _refused("contours"):
+            found = self.runs.contours(index)
+        return [Contour(*values) for values in found]
+
+    def run_lengths(self) -> npt.NDArray[np.uint64]:
+        """The mask as lengths of background and lesion in turns, (n,) uint64, as JSON can store it.
+
+        Those of COCO's uncompressed `counts`, but through columns first, then rows, then slices. Background comes
+        first, with length 0 where the first voxel is a lesion's, and the sum is the number of voxels:
+        `np.repeat(np.arange(len(lengths)) % 2, lengths).reshape(shape)` is the mask again.
+        """
+        return self.runs.lengths()
 
 
 class Postprocessor:
-    """Segments one scan after the other, in buffers that are used again. Threads wait for each other.
+    """Segments one scan after the other, in buffers that are used again.
+
+        found = postprocessor.segment_logits(logits)            # a whole scan, on its own grid
+
+        postprocessor.begin(slices, placement)                  # or batch by batch, as the network gives them
+        postprocessor.add(output)
+        postprocessor.skip(3)
+        found = postprocessor.finish()
+
+    Of a slice that was added, its cleaned runs of pixels are kept and nothing else. There is one scan at a time: calls
+    from several threads wait for each other, but a scan that another thread begins takes the place of this one's. After
+    an error, begin anew.
 
     Args:
         spec: what to do.
@@ -49,6 +90,7 @@ class Postprocessor:
             min_lesion_voxels=spec.min_lesion_voxels,
             connectivity=spec.connectivity,
         )
+        self._spacing_mm: Spacing | None = None
 
     def segment_logits(
         self,
@@ -56,7 +98,7 @@ class Postprocessor:
         spacing_mm: Spacing | None = None,
         temperature: float | None = None,
     ) -> Segmentation:
-        """What `postprocess.segment_logits` and `lesions.measure_lesions` give, and diameters.
+        """The mask of a whole scan, and its lesions.
 
         Args:
             logits: (slices, rows, columns) float32 or float16, one foreground class.
@@ -71,13 +113,9 @@ class Postprocessor:
                 f"logits: {logits.dtype} of shape {logits.shape} given; float32 or float16 (slices, rows, columns) "
                 "wanted."
             )
-        try:
-            mask, _, found = self._core.segment_logits(
-                np.ascontiguousarray(logits), temperature=temperature, pixel_mm=_pixel(spacing_mm)
-            )
-        except ValueError as error:
-            raise InputError(f"logits: {error}") from None
-        return _segmentation(mask, found, spacing_mm)
+        with _refused("logits"):
+            found = self._core.segment_logits(_readable(logits), temperature=temperature, pixel_mm=_pixel(spacing_mm))
+        return _segmentation(found, spacing_mm)
 
     def segment_mask(self, mask: npt.NDArray[np.uint8], spacing_mm: Spacing | None = None) -> Segmentation:
         """The same of a mask that an engine gives, (slices, rows, columns) uint8, not 0 for foreground.
@@ -87,18 +125,124 @@ class Postprocessor:
         """
         if mask.ndim != 3 or mask.dtype != np.uint8:
             raise InputError(f"mask: {mask.dtype} of shape {mask.shape} given; uint8 (slices, rows, columns) wanted.")
-        try:
-            cleaned, _, found = self._core.segment_mask(np.ascontiguousarray(mask), pixel_mm=_pixel(spacing_mm))
-        except ValueError as error:
-            raise InputError(f"mask: {error}") from None
-        return _segmentation(cleaned, found, spacing_mm)
+        with _refused("mask"):
+            found = self._core.segment_mask(_readable(mask), pixel_mm=_pixel(spacing_mm))
+        return _segmentation(found, spacing_mm)
+
+    def begin(
+        self,
+        slices: int,
+        placement: Placement,
+        spacing_mm: Spacing | None = None,
+        temperature: float | None = None,
+    ) -> None:
+        """Begin a scan whose slices are added in their order, by `add` and `skip`.
+
+        Args:
+            slices: how many it has.
+            placement: where they lie on the network's grid.
+            spacing_mm: distance between (slices, rows, columns), or None where it is not known.
+            temperature: what logits are divided by for confidence; None where there is none, as of masks and of logits
+                of several classes.
+
+        Raises:
+            InputError: an extent is 0 or above 65535, the slices do not lie on the grid, or a number is not positive.
+        """
+        _require_count(slices)
+        with _refused("scan"):
+            self._core.begin(
+                slices,
+                placement.scan_px,
+                placement.scaled_px,
+                placement.offset_px,
+                placement.grid_px,
+                temperature=temperature,
+                pixel_mm=_pixel(spacing_mm),
+            )
+        self._spacing_mm = spacing_mm
+
+    def add(self, output: npt.NDArray[Any]) -> None:
+        """Add the next n slices as the network gives them: decided, cleaned, and brought back to the scan's grid.
+
+        Logits are resampled as `preprocess.from_grid` does it where the slices have another size on the network's grid.
+        Those of one class are foreground above the threshold; of several, the first is the background's, and foreground
+        is where another one is the greatest.
+
+        Args:
+            output: logits (n, classes, grid rows, grid columns) float32 or float16, or a mask (n, grid rows, grid
+                columns) uint8, not 0 for foreground. Read where it is if it is C-contiguous, and not kept.
+
+        Raises:
+            InputError: no scan is begun, another shape or dtype, more slices than begun, a logit is NaN (of the
+                window that the slices cover), or a mask would have to be resampled.
+        """
+        if (output.ndim, output.dtype) not in _OUTPUTS:
+            raise InputError(
+                f"output: {output.dtype} of shape {output.shape} given; logits (n, classes, rows, columns) float32 or "
+                "float16, or a mask (n, rows, columns) uint8 wanted."
+            )
+        with _refused("output"):
+            self._core.add(_readable(output))
+
+    def skip(self, n: int) -> None:
+        """Add the next n slices as background.
+
+        Raises:
+            InputError: no scan is begun, or it has fewer slices left.
+        """
+        _require_count(n)
+        with _refused("output"):
+            self._core.skip(n)
+
+    def provisional(self, index: int) -> npt.NDArray[np.uint8]:
+        """The mask of a slice that was added, (rows, columns) 0 or 1, before small lesions of the scan are removed.
+
+        Raises:
+            InputError: no such slice was added.
+        """
+        _require_count(index)
+        with _refused("provisional mask"):
+            return self._core.provisional(index)
+
+    def finish(self) -> Segmentation:
+        """What there is in the scan, all of whose slices were added.
+
+        Raises:
+            InputError: no scan is begun, or slices are missing.
+        """
+        with _refused("scan"):
+            found = self._core.finish()
+        return _segmentation(found, self._spacing_mm)
+
+
+_OUTPUTS = ((4, np.dtype(np.float32)), (4, np.dtype(np.float16)), (3, np.dtype(np.uint8)))
+"""Axes and dtypes of what a network gives."""
+
+
+@contextmanager
+def _refused(what: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise InputError(f"{what}: {error}") from None
+
+
+def _require_count(number: int) -> None:
+    if number < 0:
+        raise InputError(f"slices: {number} given; 0 or more wanted.")
+
+
+def _readable(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The same, as the core reads it."""
+    return np.require(values, requirements=["C", "A"])
 
 
 def _pixel(spacing_mm: Spacing | None) -> tuple[float, float]:
     return (1.0, 1.0) if spacing_mm is None else spacing_mm[1:]
 
 
-def _segmentation(mask: npt.NDArray[Any], found: list[_native.Lesion], spacing_mm: Spacing | None) -> Segmentation:
+def _segmentation(found: _Found, spacing_mm: Spacing | None) -> Segmentation:
+    mask, _, measured, runs = found
     voxel_ml = math.prod(spacing_mm) / MM3_PER_ML if spacing_mm else None
     lesions = [
         Lesion(
@@ -109,6 +253,6 @@ def _segmentation(mask: npt.NDArray[Any], found: list[_native.Lesion], spacing_m
             bounding_box=(lesion.low, lesion.high),
             confidence=lesion.confidence,
         )
-        for label, lesion in enumerate(found, start=1)
+        for label, lesion in enumerate(measured, start=1)
     ]
-    return Segmentation(mask, lesions, [lesion.diameters for lesion in found if lesion.diameters is not None])
+    return Segmentation(mask, lesions, [lesion.diameters for lesion in measured if lesion.diameters is not None], runs)

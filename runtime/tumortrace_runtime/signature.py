@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tumortrace_runtime.errors import BundleError, InputError, OutputError
 from tumortrace_runtime.files import sha256_bytes, write_bytes
+from tumortrace_runtime.libraries import import_library
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -131,8 +131,7 @@ def _load_private(path: Path) -> Ed25519PrivateKey:
 
 def _read_pem(path: Path) -> tuple[bytes, str]:
     """A PEM file and what it calls its content; cryptography is there to read it."""
-    if importlib.util.find_spec("cryptography") is None:
-        raise InputError("cryptography is not installed: pip install 'tumortrace[sign]'")
+    import_library("cryptography")
     try:
         pem = path.read_bytes()
     except OSError as problem:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
-
 __version__ = "0.1.0"
 
 
@@ -14,6 +11,9 @@ def installed_version(module: str, distribution: str) -> str:
     Returns:
         "" where the module is missing; "unknown" where it comes from another distribution, as onnxruntime may.
     """
+    import importlib.metadata  # slow to import, and not always needed
+    import importlib.util
+
     if importlib.util.find_spec(module) is None:
         return ""
     try:

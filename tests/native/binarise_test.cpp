@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <limits>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "tumortrace/half.hpp"
 
 namespace {
 
+using tumortrace::ClassRow;
 using tumortrace::RowContent;
 using tumortrace::Word;
 
@@ -78,8 +80,8 @@ TEST_CASE("NaN is found in every column, and is background") {
 TEST_CASE("a half is as large as the float that rounds to it") {
     for (std::uint32_t bits = 0; bits < 65536; ++bits) {
         const tumortrace::Half half{static_cast<std::uint16_t>(bits)};
-        const float value = tumortrace::detail::to_float(half);
-        if (tumortrace::detail::is_nan(half)) {
+        const float value = tumortrace::to_float(half);
+        if (tumortrace::is_nan(half)) {
             CHECK(std::isnan(value));
         } else if (tumortrace::to_half(value) != bits) {
             FAIL("half " << bits << " became " << value);
@@ -92,18 +94,20 @@ TEST_CASE("halves are packed as floats are") {
     std::vector<float> floats;
     for (std::uint32_t bits = 0; bits < 65536; bits += 7) {
         halves.push_back({static_cast<std::uint16_t>(bits)});
-        floats.push_back(tumortrace::detail::to_float(halves.back()));
+        floats.push_back(tumortrace::to_float(halves.back()));
     }
     std::vector<Word> found(halves.size() / 64 + 1), wanted(found);
     for (const float threshold :
          {0.0F, -0.0F, 1e-9F, -1e-9F, 0.3F, -7.7F, 65504.0F, 7e4F, -7e4F, infinity, -infinity}) {
-        const tumortrace::HalfLogits half_logits(halves.data(), threshold);
-        const tumortrace::FloatLogits float_logits(floats.data(), threshold);
-        const RowContent content = half_logits.pack(0, halves.size(), found.data());
-        CHECK(content.filled == float_logits.pack(0, floats.size(), wanted.data()).filled);
+        const tumortrace::HalfLogits half_logits(threshold);
+        const tumortrace::FloatLogits float_logits(threshold);
+        const ClassRow<tumortrace::Half> half_row{halves.data(), halves.size()};
+        const ClassRow<float> float_row{floats.data(), floats.size()};
+        const RowContent content = half_logits.pack(half_row, found.data());
+        CHECK(content.filled == float_logits.pack(float_row, wanted.data()).filled);
         CHECK(content.nan);
         CHECK(found == wanted);
-        CHECK(half_logits.count_nan(halves.size()) == float_logits.count_nan(floats.size()));
+        CHECK(half_logits.count_nan(half_row) == float_logits.count_nan(float_row));
     }
 }
 
@@ -113,23 +117,33 @@ TEST_CASE_TEMPLATE("integers are compared as what they stand for", Integer, std:
         integers.push_back(static_cast<Integer>(i));
     }
     for (const float threshold : {0.0F, 0.3F, -0.3F, 12.7F, 1e9F, -1e9F, infinity, -infinity}) {
-        const tumortrace::QuantisedLogits<Integer> logits(integers.data(), 0.1F, 3, threshold);
+        const tumortrace::QuantisedLogits<Integer> logits(0.1F, 3, threshold);
         std::vector<Word> words(4);
-        const bool filled = logits.pack(0, integers.size(), words.data()).filled;
+        const bool filled = logits.pack({integers.data(), integers.size()}, words.data()).filled;
         for (std::size_t x = 0; x < integers.size(); ++x) {
             CHECK((filled && bit(words, x)) == (static_cast<float>(integers[x] - 3) * 0.1F > threshold));
         }
     }
 }
 
-TEST_CASE("of equal classes the first counts") {
-    // Background, first, second class, in the planes of one slice with two rows of three pixels.
-    const std::vector<float> logits{1, 1, 1, 0, 0, 0, 1, 2, 0, 0, 1, 0, 0, 0, 3, 0, 0, not_a_number};
-    const tumortrace::ClassLogits classes(logits.data(), 3, 2, 3);
-    Word first = 0, second = 0;
-    CHECK_FALSE(classes.pack(0, 3, &first).nan);
-    CHECK(classes.pack(1, 3, &second).nan);
-    CHECK(first == 0b110);
-    CHECK(second == 0b010);
-    CHECK(classes.count_nan(6) == 1);
+TEST_CASE_TEMPLATE("of equal classes the first counts", Value, float, tumortrace::Half) {
+    // Background, first, second class, of two rows of three pixels each.
+    const std::vector<float> logits{1, 1, 1, -0.0F, 0, 0, 1, 2, 0, 0, 1, 0, 0, 0, 3, 0, 0, not_a_number};
+    std::vector<Value> values;
+    for (const float logit : logits) {
+        if constexpr (std::is_same_v<Value, float>) {
+            values.push_back(logit);
+        } else {
+            values.push_back({tumortrace::to_half(logit)});
+        }
+    }
+    const tumortrace::ClassLogits<Value> classes;
+    const ClassRow<Value> first{values.data(), 3, 3, 6}, second{values.data() + 3, 3, 3, 6};
+    Word first_bits = 0, second_bits = 0;
+    CHECK_FALSE(classes.pack(first, &first_bits).nan);
+    CHECK(classes.pack(second, &second_bits).nan);
+    CHECK(first_bits == 0b110);
+    CHECK(second_bits == 0b010);
+    CHECK(classes.count_nan(first) == 0);
+    CHECK(classes.count_nan(second) == 1);
 }

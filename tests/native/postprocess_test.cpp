@@ -30,6 +30,19 @@ std::vector<float> noise(const VolumeShape& shape, unsigned seed) {
     return logits;
 }
 
+/// What is above 0, as runs.
+void keep(const std::vector<float>& logits, const VolumeShape& shape, tumortrace::CleanedSlices& kept) {
+    tumortrace::SliceCleaner cleaner;
+    cleaner.prepare(shape.rows, shape.columns, {}, {});
+    kept.reset(shape, false);
+    for (std::size_t slice = 0; slice < shape.slices; ++slice) {
+        const auto row_of = [&](std::size_t y) {
+            return tumortrace::ClassRow<float>{logits.data() + (slice * shape.rows + y) * shape.columns, shape.columns};
+        };
+        CHECK(cleaner.add_slice(FloatLogits(0.0F), row_of, kept) == 0);
+    }
+}
+
 /// Labels by spreading from voxel to voxel, numbered in the order of first voxels.
 std::vector<std::uint32_t> label_slowly(const std::vector<float>& logits, const VolumeShape& shape, int most) {
     std::vector<std::uint32_t> labels(logits.size());
@@ -73,17 +86,13 @@ std::vector<std::uint32_t> label_slowly(const std::vector<float>& logits, const 
 }  // namespace
 
 TEST_CASE("components are those that spreading finds, in the order of their first voxels") {
-    tumortrace::RunMask mask;
+    tumortrace::CleanedSlices kept;
     tumortrace::ComponentFinder finder;
     for (const std::size_t columns : {1U, 9U, 64U, 70U}) {
         const VolumeShape shape{4, 6, columns};
         const auto logits = noise(shape, static_cast<unsigned>(columns));
-        tumortrace::SliceCleaner cleaner;
-        cleaner.prepare(shape, {});
-        mask.reset(shape.rows, shape.columns);
-        for (std::size_t slice = 0; slice < shape.slices; ++slice) {
-            CHECK_FALSE(cleaner.add_slice(FloatLogits(logits.data(), 0.0F), slice, mask));
-        }
+        keep(logits, shape, kept);
+        const tumortrace::RunMask& mask = kept.mask;
         const std::pair<Connectivity, int> kinds[] = {
             {Connectivity::faces_3d, 1}, {Connectivity::edges_3d, 2}, {Connectivity::corners_3d, 3}};
         for (const auto& [connectivity, most] : kinds) {
@@ -104,17 +113,13 @@ TEST_CASE("components are those that spreading finds, in the order of their firs
 
 TEST_CASE("in two dimensions slices have no neighbours") {
     const std::vector<float> logits{1, 0, 0, 1, 1, 0, 0, 0};
-    tumortrace::RunMask mask;
-    mask.reset(2, 2);
-    tumortrace::SliceCleaner cleaner;
-    cleaner.prepare({2, 2, 2}, {});
-    cleaner.add_slice(FloatLogits(logits.data(), 0.0F), 0, mask);
-    cleaner.add_slice(FloatLogits(logits.data(), 0.0F), 1, mask);
+    tumortrace::CleanedSlices kept;
+    keep(logits, {2, 2, 2}, kept);
     tumortrace::ComponentFinder finder;
-    CHECK(finder.find(mask, Connectivity::edges_2d) == 3);
-    CHECK(finder.find(mask, Connectivity::corners_2d) == 2);
-    CHECK(finder.find(mask, Connectivity::faces_3d) == 2);
-    CHECK(finder.find(mask, Connectivity::corners_3d) == 1);
+    CHECK(finder.find(kept.mask, Connectivity::edges_2d) == 3);
+    CHECK(finder.find(kept.mask, Connectivity::corners_2d) == 2);
+    CHECK(finder.find(kept.mask, Connectivity::faces_3d) == 2);
+    CHECK(finder.find(kept.mask, Connectivity::corners_3d) == 1);
 }
 
 TEST_CASE("a scan like one before is segmented without allocating") {
@@ -122,7 +127,7 @@ TEST_CASE("a scan like one before is segmented without allocating") {
     const auto logits = noise(shape, 5);
     Postprocessor postprocessor(Cleaning{1, 2, true, 4, Connectivity::corners_3d});
     const auto segment = [&] {
-        return postprocessor.segment(FloatLogits(logits.data(), 0.2F), shape, {1.5F, {{1.0, 1.0}}});
+        return postprocessor.segment(FloatLogits(0.2F), logits.data(), shape, {1.5F, {{1.0, 1.0}}});
     };
     segment();
     REQUIRE_FALSE(postprocessor.lesions().empty());
@@ -142,7 +147,7 @@ TEST_CASE("a lesion is measured") {
     }
     logits[0] = 3.0F;
     Postprocessor postprocessor(Cleaning{});
-    CHECK(postprocessor.segment(FloatLogits(logits.data(), 0.0F), shape, {2.0F, {{0.5, 0.25}}}) == 0);
+    CHECK(postprocessor.segment(FloatLogits(0.0F), logits.data(), shape, {2.0F, {{0.5, 0.25}}}) == 0);
     REQUIRE(postprocessor.lesions().size() == 2);
     const auto& lesion = postprocessor.lesions()[0];
     CHECK(lesion.voxels == 8);
@@ -166,7 +171,7 @@ TEST_CASE("NaN is counted") {
     std::vector<float> logits(2 * 3 * 4, 1.0F);
     logits[5] = logits[23] = std::numeric_limits<float>::quiet_NaN();
     Postprocessor postprocessor(Cleaning{});
-    CHECK(postprocessor.segment(FloatLogits(logits.data(), 0.0F), {2, 3, 4}) == 2);
+    CHECK(postprocessor.segment(FloatLogits(0.0F), logits.data(), {2, 3, 4}) == 2);
 }
 
 TEST_CASE("extents that cannot be are refused before anything is read") {
@@ -179,16 +184,16 @@ TEST_CASE("extents that cannot be are refused before anything is read") {
                                     {most, most, most},
                                     {1U << 11, 1U << 11, 1U << 11},
                                     {1U << 31, 1U << 31, 4}}) {
-        CHECK_THROWS_AS(postprocessor.segment(FloatLogits(nullptr, 0.0F), shape), std::invalid_argument);
+        CHECK_THROWS_AS(postprocessor.segment(FloatLogits(0.0F), nullptr, shape), std::invalid_argument);
     }
     const std::uint8_t mask = 1;
-    CHECK_THROWS_AS(postprocessor.segment(tumortrace::ByteMask(&mask), {1, 1, 1}, {1.0F, {}}), std::invalid_argument);
+    CHECK_THROWS_AS(postprocessor.segment(tumortrace::ByteMask(), &mask, {1, 1, 1}, {1.0F, {}}), std::invalid_argument);
 }
 
 TEST_CASE("a disk of any radius reaches no further than the slice") {
     std::vector<float> logits(9 * 70, -1.0F);
     logits[4 * 70 + 35] = 1.0F;
     Postprocessor postprocessor(Cleaning{0, std::numeric_limits<std::size_t>::max(), false, 0});
-    CHECK(postprocessor.segment(FloatLogits(logits.data(), 0.0F), {1, 9, 70}) == 0);
+    CHECK(postprocessor.segment(FloatLogits(0.0F), logits.data(), {1, 9, 70}) == 0);
     CHECK(postprocessor.lesions()[0].voxels == 630);
 }

@@ -235,6 +235,24 @@ TEST_CASE("another quantisation and another scan are not mixed up with those bef
     }
 }
 
+TEST_CASE_TEMPLATE("slices packed one by one, in any order, are those of one batch", Integer, std::int8_t,
+                   std::uint8_t) {
+    const Scan<std::uint8_t> scan({6, 16, 16, 2});
+    Preprocessor preprocessor({{16, 16}, Fit::pad, above_border, {}});
+    REQUIRE(preprocessor.open(scan.view()).problem == Problem::none);
+    constexpr std::size_t image = 5 * 2 * 256;
+    const Quantisation by{0.02F, 0};
+    std::vector<Integer> wanted(6 * image), found(6 * image);
+    preprocessor.pack({0, 6, 2}, 2, by, wanted.data());
+    std::vector<std::uint8_t> other(image);
+    for (const std::size_t slice : {0U, 1U, 2U, 3U, 4U, 5U, 5U, 0U, 3U, 2U, 1U}) {
+        std::fill_n(found.begin() + static_cast<std::ptrdiff_t>(slice * image), image, Integer{99});
+        preprocessor.pack({slice, slice + 1, 2}, 2, by, found.data() + slice * image);
+        if (slice == 3) preprocessor.pack({slice, slice + 1, 2}, 2, by, other.data());
+    }
+    CHECK(found == wanted);
+}
+
 TEST_CASE("neighbours beyond the ends are the end slices") {
     const Scan<std::uint16_t> scan({2, 16, 16, 1});
     const PreprocessingSpec spec{{16, 16}, Fit::pad, above_border, {}};

@@ -22,7 +22,7 @@ _PLAIN = Machine(_CPU, None, intel_gpu=False, intel_npu=False, nvidia_driver="",
 _OPENVINO = Engine("openvino", "2026.4", ("CPU",))
 _ONNXRUNTIME = Engine("onnxruntime", "1.32", ("CPUExecutionProvider",))
 _TENSORRT = Engine("tensorrt", problem="not installed")
-_LIBRARIES = {"nibabel": "5", "pillow": "12", "surface-distance": "0.1", "torch": "2"}
+_LIBRARIES = {"nibabel": "5", "isal": "1", "pillow": "12", "surface-distance": "0.1", "torch": "2"}
 
 
 def write(path: Path, content: str) -> None:

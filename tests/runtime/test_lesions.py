@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tumortrace_runtime.lesions import measure_lesions
+from tumortrace_runtime.errors import InputError
+from tumortrace_runtime.lesions import label_lesions
+from tumortrace_runtime.postprocess import Postprocessing
+from tumortrace_runtime.postprocessor import Postprocessor
+
+MASKS = hnp.arrays(
+    np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=7), elements=st.sampled_from([0, 1, 255])
+)
+
+
+def measure_lesions(mask, spacing_mm=None, connectivity=26):
+    return Postprocessor(Postprocessing(connectivity=connectivity)).segment_mask(mask, spacing_mm).lesions
 
 
 def two_lesions():
@@ -66,20 +77,7 @@ def test_a_lesion_as_json():
     }
 
 
-def test_the_confidence_of_a_lesion_is_the_mean_probability_of_its_voxels():
-    probability = np.random.default_rng(0).random((4, 10, 12), np.float32)
-
-    large, small = measure_lesions(two_lesions(), probability=lambda inside: probability[inside])
-
-    assert large.confidence == pytest.approx(probability[2:4, 5:8, 4:10].mean())
-    assert small.confidence == pytest.approx(probability[0, 1:3, 1:3].mean())
-
-
-@given(
-    mask=hnp.arrays(
-        np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=7), elements=st.sampled_from([0, 1, 255])
-    )
-)
+@given(mask=MASKS)
 def test_every_voxel_belongs_to_one_lesion_inside_its_box(mask):
     lesions = measure_lesions(mask)
 
@@ -90,3 +88,19 @@ def test_every_voxel_belongs_to_one_lesion_inside_its_box(mask):
         low, high = lesion.bounding_box
         assert all(a <= centre <= b - 1 for a, centre, b in zip(low, lesion.centroid, high, strict=True))
         assert lesion.voxels <= np.prod(np.subtract(high, low))
+
+
+@given(mask=MASKS, connectivity=st.sampled_from([6, 18, 26]), dtype=st.sampled_from([np.uint8, bool, np.float64]))
+def test_labels_are_those_of_the_lesions(mask, connectivity, dtype):
+    labels = label_lesions(np.asfortranarray(mask.astype(dtype)), connectivity)
+
+    np.testing.assert_array_equal(labels > 0, mask > 0)
+    for lesion in measure_lesions(mask, connectivity=connectivity):
+        np.testing.assert_allclose(np.argwhere(labels == lesion.label).mean(axis=0), lesion.centroid)
+        assert np.count_nonzero(labels == lesion.label) == lesion.voxels
+
+
+@pytest.mark.parametrize(("shape", "message"), [((3, 4), "3, 4"), ((0, 3, 4), "1 to 65535 of each")])
+def test_what_is_no_mask_of_a_scan_is_refused(shape, message):
+    with pytest.raises(InputError, match=message):
+        label_lesions(np.zeros(shape, np.uint8))

@@ -1,4 +1,4 @@
-"""The native post-processing against the definition in `postprocess` and `lesions`, and on input that it refuses."""
+"""The native post-processing against OpenCV and cc3d, against golden arrays, and on input that it refuses."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from scipy.spatial import ConvexHull
 from tumortrace_runtime import _native
 from tumortrace_runtime.confidence import probabilities
 from tumortrace_runtime.errors import InputError
-from tumortrace_runtime.lesions import measure_lesions
-from tumortrace_runtime.postprocess import Postprocessing, clean_mask, segment_logits
+from tumortrace_runtime.postprocess import Postprocessing
 from tumortrace_runtime.postprocessor import Postprocessor
 from tumortrace_runtime.settings import from_dict
+
+from .reference import clean_mask, measure_lesions, segment_logits
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "postprocess.npz"
 
@@ -51,7 +52,7 @@ def scans(draw: st.DrawFn, dtype: type[np.floating] = np.float32) -> np.ndarray:
 
 
 @given(scans(), SPECS)
-def test_masks_and_lesions_are_those_of_the_definition(logits, spec):
+def test_masks_and_lesions_are_those_of_the_reference(logits, spec):
     spacing_mm = (3.0, 0.5, 0.75)
     mask = segment_logits(logits, spec)
 
@@ -88,7 +89,7 @@ def test_every_half_is_compared_with_a_threshold(threshold):
     halves = np.arange(65536, dtype=np.uint16).view(np.float16)
     halves = halves[~np.isnan(halves)].reshape(1, 10, -1)
 
-    mask, _, _ = _native.Postprocessor(threshold_logit=threshold).segment_logits(halves)
+    mask, *_ = _native.Postprocessor(threshold_logit=threshold).segment_logits(halves)
 
     np.testing.assert_array_equal(mask, halves.astype(np.float32) > np.float32(threshold))
 
@@ -105,10 +106,10 @@ def test_quantised_logits_are_compared_as_what_they_stand_for(dtype, scale, zero
     integers = np.random.default_rng(3).integers(limits.min, limits.max, (2, 9, 71), dtype=dtype, endpoint=True)
     core = _native.Postprocessor(threshold_logit=threshold, connectivity=connectivity)
 
-    mask, labels, lesions = core.segment_quantised(integers, scale, zero_point, temperature=2.0, labels=True)
+    mask, labels, lesions, _ = core.segment_quantised(integers, scale, zero_point, temperature=2.0, labels=True)
 
     logits = (integers.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
-    again, labels_again, lesions_again = core.segment_logits(logits, temperature=2.0, labels=True)
+    again, labels_again, lesions_again, _ = core.segment_logits(logits, temperature=2.0, labels=True)
     np.testing.assert_array_equal(mask, logits > np.float32(threshold))
     np.testing.assert_array_equal(mask, again)
     np.testing.assert_array_equal(labels, labels_again)
@@ -120,7 +121,7 @@ def test_of_several_classes_the_greatest_logit_decides(logits, classes, seed):
     rng = np.random.default_rng(seed)
     several = rng.integers(-2, 3, (len(logits), classes, *logits.shape[1:])).astype(np.float32)
 
-    mask, _, _ = _native.Postprocessor(threshold_logit=0.0).segment_classes(several)
+    mask, *_ = _native.Postprocessor(threshold_logit=0.0).segment_classes(several)
 
     np.testing.assert_array_equal(mask, several.argmax(axis=1) > 0)
 
@@ -139,7 +140,7 @@ def test_a_mask_is_cleaned_and_measured_as_well(logits, spec, value):
 def test_labels_tell_lesions_apart(logits, spec):
     core = _native.Postprocessor(threshold_logit=0.0, connectivity=spec.connectivity)
 
-    mask, labels, lesions = core.segment_logits(logits, labels=True)
+    mask, labels, lesions, _ = core.segment_logits(logits, labels=True)
 
     np.testing.assert_array_equal(labels > 0, mask)
     assert np.bincount(labels.ravel(), minlength=len(lesions) + 1)[1:].tolist() == [each.voxels for each in lesions]
@@ -150,7 +151,7 @@ def test_labels_tell_lesions_apart(logits, spec):
 
 @given(scans(), st.floats(0.5, 3))
 def test_confidence_is_the_mean_and_the_greatest_probability(logits, temperature):
-    mask, labels, lesions = _native.Postprocessor(threshold_logit=0.0, opening_px=1, closing_px=2).segment_logits(
+    mask, labels, lesions, _ = _native.Postprocessor(threshold_logit=0.0, opening_px=1, closing_px=2).segment_logits(
         logits, temperature=temperature, labels=True
     )
 
@@ -166,7 +167,7 @@ def test_the_probability_of_every_logit(logit):
     core = _native.Postprocessor(threshold_logit=0.0, closing_px=1)
 
     # Closing takes the voxel in the middle in, whatever its logit.
-    _, _, (lesion,) = core.segment_logits(np.array([[[1, logit, 1]]], np.float32), temperature=1.0)
+    _, _, (lesion,), _ = core.segment_logits(np.array([[[1, logit, 1]]], np.float32), temperature=1.0)
 
     wanted = (1 / (1 + math.exp(-max(min(logit, 700), -700))) + 2 / (1 + math.exp(-1))) / 3
     assert lesion.voxels == 3
@@ -202,7 +203,7 @@ def chord_across(points, ends):
 def test_diameters_are_the_longest_of_every_part(logits, connectivity, pixel_mm):
     core = _native.Postprocessor(threshold_logit=1.0, connectivity=connectivity)
 
-    _, labels, lesions = core.segment_logits(logits, labels=True, pixel_mm=pixel_mm)
+    _, labels, lesions, _ = core.segment_logits(logits, labels=True, pixel_mm=pixel_mm)
 
     for label, lesion in list(enumerate(lesions, start=1))[:3]:
         longest = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +12,6 @@ from tumortrace_runtime.overlay import (
     TRUTH,
     draw_montage,
     draw_overlay,
-    encode_png,
     intensity_window,
     largest_slice,
     spread_slices,
@@ -106,11 +104,3 @@ def test_the_largest_slice_counts_the_union():
     assert largest_slice(a, b) == 3
     assert largest_slice(b) == 3
     assert largest_slice(np.zeros((5, 4, 4))) == 2
-
-
-def test_a_png_reads_back_as_it_was():
-    picture = np.random.default_rng(1).integers(0, 256, (30, 20, 3), dtype=np.uint8)
-
-    decoded = cv2.imdecode(np.frombuffer(encode_png(picture), np.uint8), cv2.IMREAD_COLOR)
-
-    np.testing.assert_array_equal(decoded[..., ::-1], picture)

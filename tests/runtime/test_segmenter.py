@@ -25,8 +25,8 @@ from tumortrace_runtime.inference import tumour_logits
 from tumortrace_runtime.io.scan import Geometry, Scan
 from tumortrace_runtime.machine import Cpu, inspect_cpu
 from tumortrace_runtime.metrics import dice
+from tumortrace_runtime.precision import CPU_DEVICES, default_precision, suited_precision
 from tumortrace_runtime.preprocess import channel_statistics, normalise, preprocess
-from tumortrace_runtime.segmenter import CPU_DEVICES, default_precision, suited_precision
 
 ENGINES = ("openvino", "onnxruntime")
 EACH_ENGINE = pytest.mark.parametrize("engine", ENGINES)

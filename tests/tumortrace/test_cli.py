@@ -105,14 +105,21 @@ def test_a_reader_that_goes_away_is_no_error_message() -> None:
 
 
 @pytest.mark.parametrize(
-    ("library", "options", "extra"),
-    [("nibabel", {}, "nifti"), ("torch", {}, "train"), ("torch", {"extra": "export"}, "export")],
+    ("library", "distribution", "options", "extra"),
+    [
+        ("nibabel", "nibabel", {}, "nifti"),
+        ("cv2", "opencv-python-headless", {}, "train"),
+        ("torch", "torch", {}, "train"),
+        ("torch", "torch", {"extra": "export"}, "export"),
+    ],
 )
-def test_a_missing_library_is_named_with_its_extra(library: str, options: dict[str, str], extra: str) -> None:
+def test_a_missing_library_is_named_with_its_extra(
+    library: str, distribution: str, options: dict[str, str], extra: str
+) -> None:
     done = program(f"sys.modules[{library!r}] = None; import {library}.any", **options)
     assert (done.returncode, done.stderr) == (
         2,
-        f"Error: {library} is not installed: pip install 'tumortrace[{extra}]'\n",
+        f"Error: {distribution} is not installed: pip install 'tumortrace[{extra}]'\n",
     )
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from tumortrace.mask_search import choose_postprocessing
 from tumortrace_runtime.metrics import dice
-from tumortrace_runtime.postprocess import Postprocessing, segment_logits
+from tumortrace_runtime.postprocess import Postprocessing
+from tumortrace_runtime.postprocessor import Postprocessor
 
 START = Postprocessing(fill_holes=True, min_lesion_voxels=20)
 Case = tuple[np.ndarray, np.ndarray]
@@ -26,6 +27,11 @@ def case(seed: int, specks: int = 0, offset: float = 0.0, noise: float = 0.1) ->
     return (logits + offset).astype(np.float32), truth
 
 
+def mean_dice(cases: list[Case], spec: Postprocessing) -> float:
+    postprocessor = Postprocessor(spec)
+    return float(np.mean([dice(postprocessor.segment_logits(logits).mask, truth) for logits, truth in cases]))
+
+
 def test_what_is_as_good_as_anything_stays() -> None:
     choice = choose_postprocessing([case(seed) for seed in range(4)], START)
     assert choice.postprocessing == START
@@ -40,8 +46,7 @@ def test_specks_are_removed_and_nothing_else_is_changed() -> None:
     assert choice.postprocessing == replace(START, min_lesion_voxels=50)
     assert choice.dice == choice.best_dice == 1.0
     assert choice.left_out_gain == pytest.approx(choice.dice - choice.start_dice)
-    found = [dice(segment_logits(logits, choice.postprocessing), truth) for logits, truth in cases]
-    assert choice.dice == pytest.approx(np.mean(found))
+    assert choice.dice == pytest.approx(mean_dice(cases, choice.postprocessing))
 
 
 def test_no_known_tumour_is_too_small_to_be_found() -> None:
@@ -82,6 +87,6 @@ def test_every_dice_is_that_of_the_whole_post_processing(truth_is_empty: bool) -
     choice = choose_postprocessing(cases, start)
 
     for spec, told in ((start, choice.start_dice), (choice.postprocessing, choice.dice)):
-        assert told == pytest.approx(np.mean([dice(segment_logits(logits, spec), truth) for logits, truth in cases]))
+        assert told == pytest.approx(mean_dice(cases, spec))
     assert choice.postprocessing.connectivity == 6
     assert choice.tried > 200

@@ -23,7 +23,7 @@ def main(bundle: Path, scan_folder: Path) -> None:
     for package in (tumortrace, tumortrace_runtime):
         assert package.__file__ is not None
         assert installed in Path(package.__file__).parents, package.__file__
-    for absent in ("torch", "onnx", "matplotlib", "scipy"):
+    for absent in ("torch", "onnx", "matplotlib", "scipy", "cv2", "cc3d"):
         assert importlib.util.find_spec(absent) is None, f"{absent} is installed; a device has none"
 
     (case,) = find_cases(scan_folder)

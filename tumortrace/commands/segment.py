@@ -75,7 +75,8 @@ def _segment(segmenter: Segmenter, files: CaseFiles, mapping: ChannelMapping | N
     """Read, segment and write one case; what stands in its result.json."""
     from tumortrace_runtime.files import atomic_directory, write_json
     from tumortrace_runtime.io import read_case, write_mask
-    from tumortrace_runtime.overlay import draw_montage, encode_png
+    from tumortrace_runtime.overlay import draw_montage
+    from tumortrace_runtime.png import encode_png
     from tumortrace_runtime.preprocess import reference_number
 
     with atomic_directory(out / files.case_id) as folder:

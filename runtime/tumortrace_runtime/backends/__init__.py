@@ -10,11 +10,24 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-from tumortrace_runtime.backends.backend import PRECISIONS, Backend, Batch
+from tumortrace_runtime.backends.backend import LATENCY, MODES, PRECISIONS, THROUGHPUT, Backend, Batch
 from tumortrace_runtime.errors import BackendError
+from tumortrace_runtime.libraries import is_optional, missing_library
+from tumortrace_runtime.machine import cpu_quota
 from tumortrace_runtime.preprocess import IntegerInput
 
-__all__ = ["BACKENDS", "PRECISIONS", "Backend", "Batch", "default_device", "devices", "load_backend"]
+__all__ = [
+    "BACKENDS",
+    "LATENCY",
+    "MODES",
+    "PRECISIONS",
+    "THROUGHPUT",
+    "Backend",
+    "Batch",
+    "default_device",
+    "devices",
+    "load_backend",
+]
 
 BACKENDS = {
     "openvino": "tumortrace_runtime.backends.openvino",
@@ -35,6 +48,9 @@ def load_backend(
     precision: str = "fp32",
     threads: int | None = None,
     integer_input: IntegerInput | None = None,
+    mode: str = THROUGHPUT,
+    grid_px: tuple[int, int] | None = None,
+    cached: bool = False,
 ) -> Backend:
     """Load a model into an engine.
 
@@ -43,21 +59,33 @@ def load_backend(
         model_path: the artefact that fits engine and precision.
         device: the engine's own name of it; None for the engine's default.
         precision: one of `PRECISIONS`, the artefact's; "bf16" runs an "fp16" artefact.
-        threads: CPU threads; None for the engine's choice.
+        threads: CPU threads; None for the engine's choice, or what a container's limit leaves.
         integer_input: how the artefact takes its input as integers; None where it takes float32.
+        mode: one of `MODES`.
+        grid_px: (rows, columns) of the slices to run, for engines that can give a model another size; None for its own.
+        cached: whether what an engine compiles is kept in the user's cache folder, where the next process finds it.
 
     Raises:
-        BackendError: the backend is unknown or its library missing, the device is not there, the precision is not to
-            be had on it, or the model cannot be loaded.
+        BackendError: the backend or the mode is unknown or its library missing, the device is not there, the precision
+            is not to be had on it, or the model cannot be loaded.
     """
     module = _module(name)
     if precision not in PRECISIONS:
         raise BackendError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}.")
+    if mode not in MODES:
+        raise BackendError(f"mode {mode!r} is unknown; known are {', '.join(MODES)}.")
     if not model_path.is_file():
         raise BackendError(f"{model_path}: no such model file.")
     chosen = module.DEFAULT_DEVICE if device is None else device
     backend: Backend = module.load(
-        model_path, device=chosen, precision=precision, threads=threads, integer_input=integer_input
+        model_path,
+        device=chosen,
+        precision=precision,
+        threads=threads or cpu_quota(),  # of which engines do not know
+        integer_input=integer_input,
+        mode=mode,
+        grid_px=grid_px,
+        cached=cached,
     )
     return backend
 
@@ -88,4 +116,6 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(BACKENDS[name])
     except ImportError as problem:
-        raise BackendError(f"{name} cannot be imported ({problem}): pip install 'tumortrace[{name}]'") from problem
+        if not is_optional(name):
+            raise
+        raise BackendError(missing_library(problem, name)) from problem

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,8 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import numpy.typing as npt
 
+from tumortrace_runtime.backends.request import Fill, Request, Take, run_through
 from tumortrace_runtime.errors import BackendError, InputError
 from tumortrace_runtime.preprocess import IntegerInput
 
@@ -22,6 +25,10 @@ B = TypeVar("B", bound="Backend")
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 """What can be asked for, the widest first."""
+
+LATENCY, THROUGHPUT = "latency", "throughput"
+MODES = (LATENCY, THROUGHPUT)
+"""Whether all of a CPU's threads work on one slice, which is done the sooner, or each on its own, so that more are."""
 
 UNKNOWN_PRECISION = "unknown"
 _WIDEST_FIRST = (*PRECISIONS, UNKNOWN_PRECISION)
@@ -88,13 +95,28 @@ class Backend(ABC):
         self.layers = layers
         self.layer_precisions: Mapping[str, int] = count_precisions(layers)
         self.executed_precision = most_macs(layers)
+        self._requests: Sequence[Request] | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def requests(self) -> Sequence[Request]:
+        """As many requests as keep the engine busy, one more than it runs at a time; the same ones each time.
+
+        Raises:
+            BackendError: the backend has been closed, or the engine has no memory for them.
+        """
+        if self._requests is None:
+            self._requests = self._open_requests()
+        if not self._requests:
+            raise BackendError(f"{self.name}: the model has been closed.")
+        return self._requests
 
     def run(self, batch: Batch) -> npt.NDArray[Any]:
         """The model's first output of a batch: its logits, or its mask.
 
         Args:
             batch: C-contiguous; (n, channels, rows, columns) float32, or what `integer_input` says, as `packed_batch`
-                gives it. It is read in place, and not kept.
+                gives it.
 
         Returns:
             (n, classes, rows, columns) float32 logits, or (n, rows, columns) uint8 classes; the caller's own.
@@ -105,13 +127,35 @@ class Backend(ABC):
         """
         return next(iter(self.run_all(batch).values()))
 
-    @abstractmethod
     def run_all(self, batch: Batch) -> Outputs:
         """Every output of a batch by its name, the first one first; see `run`."""
+        check_batch(batch, self.taken)
+        first, size = self.requests[0].outputs, len(self.requests[0].input)
+        results = {name: np.empty((len(batch), *values.shape[1:]), values.dtype) for name, values in first.items()}
+        parts = [slice(start, min(start + size, len(batch))) for start in range(0, len(batch), size)]
 
-    @abstractmethod
+        def fill(part: int, images: npt.NDArray[Any]) -> None:
+            np.copyto(images, batch[parts[part]])
+
+        def take(part: int, outputs: Mapping[str, npt.NDArray[Any]]) -> None:
+            for name, values in outputs.items():
+                results[name][parts[part]] = values
+
+        self.run_batches([part.stop - part.start for part in parts], fill, take)
+        return results
+
+    def run_batches(self, counts: Sequence[int], fill: Fill, take: Take) -> None:
+        """Run batch after batch in `requests`; see `run_through`. Threads wait for each other."""
+        with self._lock:
+            run_through(self.requests, counts, fill, take)
+
     def close(self) -> None:
         """Give back memory and threads; closing twice does nothing."""
+        self._requests = ()
+
+    @abstractmethod
+    def _open_requests(self) -> Sequence[Request]:
+        """What `requests` gives from now on."""
 
     def __enter__(self: B) -> B:
         return self
@@ -217,3 +261,8 @@ def first_line(problem: BaseException) -> str:
 def missing_device(engine: str, device: str, present: Iterable[str]) -> BackendError:
     """The error for a device that is not there; it lists what is."""
     return BackendError(f"{engine}: no device {device!r} here; there are: {', '.join(present) or 'none'}.")
+
+
+def own_size_alone(engine: str) -> BackendError:
+    """The error for slices of another size on an engine that cannot give a model one."""
+    return BackendError(f"{engine}: runs a model at its own size alone; leave the margins in, or take openvino.")

@@ -6,31 +6,36 @@ import json
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from tumortrace_runtime.backends.backend import (
     CONV,
     CONV_TRANSPOSE,
     MATMUL,
+    THROUGHPUT,
     UNKNOWN_PRECISION,
     Backend,
-    Batch,
     Layer,
-    Outputs,
     Taken,
-    check_batch,
     check_contract,
     count_macs,
     first_line,
     layers_that_ran,
     missing_device,
+    own_size_alone,
 )
+from tumortrace_runtime.backends.request import Request, aligned
 from tumortrace_runtime.errors import BackendError
+from tumortrace_runtime.inference import BATCH_SIZE
+from tumortrace_runtime.machine import cpu_threads
 from tumortrace_runtime.preprocess import IntegerInput
 
 DEFAULT_DEVICE = "CPUExecutionProvider"
@@ -58,14 +63,24 @@ def load(
     precision: str,
     threads: int | None,
     integer_input: IntegerInput | None,
+    mode: str,
+    grid_px: tuple[int, int] | None,
+    cached: bool,
 ) -> OnnxRuntimeBackend:
-    """Open a session and run it once; see `tumortrace_runtime.backends.load_backend`."""
+    """Open a session and run it once; see `tumortrace_runtime.backends.load_backend`.
+
+    `cached` changes nothing: ONNX Runtime keeps nothing.
+    """
+    if grid_px is not None:
+        raise own_size_alone("onnxruntime")
     if device not in devices():
         raise missing_device("onnxruntime", device, devices())
     if precision == "bf16":
         raise BackendError("onnxruntime: has no bf16 to ask for; it runs what the file says: fp32, fp16 or int8.")
     try:
         with tempfile.TemporaryDirectory(prefix="tumortrace-") as folder:
+            at_a_time = (threads or cpu_threads()) if mode == THROUGHPUT and device == DEFAULT_DEVICE else 1
+            threads = 1 if at_a_time > 1 else threads
             session = _open(model_path, device, _options(threads, Path(folder) / "trace"))
             taken = _taken(model_path, session)
             check_contract(model_path, taken, integer_input)
@@ -81,7 +96,7 @@ def load(
     if elsewhere := sorted({kernel.provider for kernel in kernels} - {device}):
         raise BackendError(f"onnxruntime: asked for {device}, but layers ran on {', '.join(elsewhere)}.")
     layers = layers_that_ran(known, [(kernel.name, kernel.precision) for kernel in kernels])
-    return OnnxRuntimeBackend(session, device, taken, integer_input, layers)
+    return OnnxRuntimeBackend(session, device, taken, integer_input, layers, at_a_time)
 
 
 @dataclass(frozen=True)
@@ -108,27 +123,63 @@ class OnnxRuntimeBackend(Backend):
         taken: Taken,
         integer_input: IntegerInput | None,
         layers: tuple[Layer, ...],
+        at_a_time: int,
     ) -> None:
-        """Take over a session; `load` makes it."""
+        """Take over a session that `at_a_time` threads call; `load` makes it."""
         super().__init__(device, str(onnxruntime.__version__), taken, integer_input, layers)
         self._session: Any = session
-        self._input_name = session.get_inputs()[0].name
-        self._outputs = [output.name for output in session.get_outputs()]
-
-    def run_all(self, batch: Batch) -> Outputs:
-        """Every output of a batch, by name."""
-        check_batch(batch, self.taken)
-        if self._session is None:
-            raise BackendError("onnxruntime: the model has been closed.")
-        try:
-            outputs = self._session.run(self._outputs, {self._input_name: batch})
-        except Exception as problem:  # ONNX Runtime's own error types share no base but Exception
-            raise BackendError(f"onnxruntime: inference on {self.device} failed ({first_line(problem)}).") from problem
-        return dict(zip(self._outputs, outputs, strict=True))
+        self._at_a_time = at_a_time
+        self._callers = ThreadPoolExecutor(at_a_time, thread_name_prefix="onnxruntime")
 
     def close(self) -> None:
-        """Give back the session."""
+        """Give back session and threads."""
+        super().close()
+        self._callers.shutdown()
         self._session = None
+
+    def _open_requests(self) -> list[Request]:
+        return [self._open_request() for _ in range(self._at_a_time + 1)]
+
+    def _open_request(self) -> Request:
+        blank = np.zeros((1, *self.taken.image_shape), self.taken.dtype)
+        size = 1 if self.device == DEFAULT_DEVICE else BATCH_SIZE
+        (input_,) = self._session.get_inputs()
+        names = [output.name for output in self._session.get_outputs()]
+        images = self._session.run(names, {input_.name: blank})
+        return _OnnxRuntimeRequest(
+            self._session,
+            self._callers,
+            (input_.name, aligned((size, *self.taken.image_shape), self.taken.dtype)),
+            {name: aligned((size, *image.shape[1:]), image.dtype) for name, image in zip(names, images, strict=True)},
+        )
+
+
+class _OnnxRuntimeRequest(Request):
+    def __init__(
+        self,
+        session: Any,
+        callers: ThreadPoolExecutor,
+        input_: tuple[str, npt.NDArray[Any]],
+        outputs: Mapping[str, npt.NDArray[Any]],
+    ) -> None:
+        name, self.input = input_
+        self.outputs = outputs
+        self._run = partial(session.run_with_iobinding, binding := session.io_binding())
+        self._callers = callers
+        self._running: Future[None] | None = None
+        binding.bind_input(name, "cpu", 0, self.input.dtype, self.input.shape, self.input.ctypes.data)
+        for name, values in outputs.items():
+            binding.bind_output(name, "cpu", 0, values.dtype, values.shape, values.ctypes.data)
+
+    def start(self, count: int) -> None:
+        self._running = self._callers.submit(self._run)
+
+    def wait(self) -> None:
+        assert self._running is not None
+        try:
+            self._running.result()
+        except Exception as problem:  # ONNX Runtime's own error types share no base but Exception
+            raise BackendError(f"onnxruntime: inference failed ({first_line(problem)}).") from problem
 
 
 def _open(model_path: Path, device: str, options: Any) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,31 +12,28 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from tumortrace_runtime.backends import openvino_cache
 from tumortrace_runtime.backends.backend import (
     CONV,
     CONV_TRANSPOSE,
     MATMUL,
     UNKNOWN_PRECISION,
     Backend,
-    Batch,
     Layer,
-    Outputs,
     Taken,
-    check_batch,
     check_contract,
     count_macs,
     first_line,
     layers_that_ran,
     missing_device,
 )
+from tumortrace_runtime.backends.openvino_cache import Compiled
+from tumortrace_runtime.backends.request import Request, aligned
 from tumortrace_runtime.errors import BackendError
 from tumortrace_runtime.inference import BATCH_SIZE
 from tumortrace_runtime.preprocess import IntegerInput
 
 DEFAULT_DEVICE = "CPU"
-
-BATCH_SIZES = (BATCH_SIZE, 1)
-"""A model is compiled for each: with a batch of fixed size OpenVINO leaves out changes of layout that it else makes."""
 
 _KINDS = {
     "Convolution": CONV,
@@ -60,6 +58,9 @@ def load(
     precision: str,
     threads: int | None,
     integer_input: IntegerInput | None,
+    mode: str,
+    grid_px: tuple[int, int] | None,
+    cached: bool,
 ) -> OpenVinoBackend:
     """Compile a model; see `tumortrace_runtime.backends.load_backend`."""
     if precision == "int8" and model_path.suffix != ".xml":
@@ -67,59 +68,105 @@ def load(
         raise BackendError(f"{model_path}: at int8 OpenVINO wants IR (.xml), made by openvino.convert_model.")
     core = openvino.Core()
     _check_device(core, device, precision)
+    config = _config(device, precision, threads, mode)
     try:
-        model = core.read_model(model_path)
-        taken = _taken(model_path, model)
-        check_contract(model_path, taken, integer_input)
-        config = _config(device, precision, threads)
-        compiled = {size: core.compile_model(_of_batch(model, size), device, config) for size in BATCH_SIZES}
-        known = list(_layers(model))
-        layers = layers_that_ran(known, list(_kernels(compiled[BATCH_SIZES[0]], {name for name, _ in known})))
+        compiled = _compile(core, model_path, config, grid_px, integer_input, device=device, cached=cached)
+        taken = _taken(model_path, compiled.model)
     except RuntimeError as problem:
         raise BackendError(f"{model_path}: OpenVINO cannot load it on {device} ({first_line(problem)}).") from problem
-    return OpenVinoBackend(compiled, taken, integer_input, layers)
+    check_contract(model_path, taken, integer_input)
+    return OpenVinoBackend(compiled.model, taken, integer_input, compiled.layers)
 
 
 class OpenVinoBackend(Backend):
-    """A model compiled for a few batch sizes; see `tumortrace_runtime.backends.Backend`."""
+    """A compiled model; see `tumortrace_runtime.backends.Backend`."""
 
     name = "openvino"
 
     def __init__(
         self,
-        compiled: Mapping[int, openvino.CompiledModel],
+        compiled: openvino.CompiledModel,
         taken: Taken,
         integer_input: IntegerInput | None,
         layers: tuple[Layer, ...],
     ) -> None:
-        """Take over compiled models by their batch sizes, the largest first; `load` makes them."""
-        first = next(iter(compiled.values()))
-        device = ",".join(first.get_property("EXECUTION_DEVICES"))
+        """Take over a compiled model; `load` makes it."""
+        device = ",".join(compiled.get_property("EXECUTION_DEVICES"))
         super().__init__(device, str(openvino.__version__).split("-")[0], taken, integer_input, layers)
-        self._requests: dict[int, Any] = {size: model.create_infer_request() for size, model in compiled.items()}
-        self._outputs = [port.get_any_name() for port in first.outputs]
-
-    def run_all(self, batch: Batch) -> Outputs:
-        """Every output of a batch, by name."""
-        check_batch(batch, self.taken)
-        if not self._requests:
-            raise BackendError("openvino: the model has been closed.")
-        try:
-            parts = [self._infer(part) for part in _parts(batch, self._requests)]
-        except RuntimeError as problem:
-            raise BackendError(f"openvino: inference on {self.device} failed ({first_line(problem)}).") from problem
-        if len(parts) == 1:
-            return dict(zip(self._outputs, parts[0], strict=True))
-        columns = zip(*parts, strict=True)
-        return {name: np.concatenate(values) for name, values in zip(self._outputs, columns, strict=True)}
-
-    def _infer(self, batch: Batch) -> list[npt.NDArray[Any]]:
-        outputs = self._requests[len(batch)].infer([batch], share_inputs=True, share_outputs=False)
-        return [np.asarray(outputs[place]) for place in range(len(self._outputs))]
+        self._compiled: openvino.CompiledModel | None = compiled
 
     def close(self) -> None:
         """Give back the compiled model."""
-        self._requests = {}
+        super().close()
+        self._compiled = None
+
+    def _open_requests(self) -> list[Request]:
+        assert self._compiled is not None
+        try:
+            at_a_time = int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+            return [_OpenVinoRequest(self._compiled, self.device) for _ in range(at_a_time + 1)]
+        except RuntimeError as problem:
+            raise BackendError(f"openvino: no memory on {self.device} ({first_line(problem)}).") from problem
+
+
+class _OpenVinoRequest(Request):
+    def __init__(self, compiled: openvino.CompiledModel, device: str) -> None:
+        self.input = _buffer(compiled.inputs[0])
+        self.outputs = {port.get_any_name(): _buffer(port) for port in compiled.outputs}
+        self._device = device
+        self._request = compiled.create_infer_request()
+        self._request.set_input_tensor(openvino.Tensor(self.input, shared_memory=True))
+        for place, values in enumerate(self.outputs.values()):
+            self._request.set_output_tensor(place, openvino.Tensor(values, shared_memory=True))
+
+    def start(self, count: int) -> None:
+        with self._told():
+            self._request.start_async()
+
+    def wait(self) -> None:
+        with self._told():
+            self._request.wait()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as problem:
+            raise BackendError(f"openvino: inference on {self._device} failed ({first_line(problem)}).") from problem
+
+
+def _buffer(port: Any) -> npt.NDArray[Any]:
+    return aligned(tuple(port.get_shape()), port.get_element_type().to_dtype())
+
+
+def _compile(
+    core: openvino.Core,
+    model_path: Path,
+    config: Mapping[str, Any],
+    grid_px: tuple[int, int] | None,
+    integer_input: IntegerInput | None,
+    *,
+    device: str,
+    cached: bool,
+) -> Compiled:
+    """The model, from the cache if it is to be `cached`, the device is the CPU, and it is there."""
+    # With a batch of fixed size OpenVINO leaves out changes of layout that it else makes.
+    batch_size = 1 if device == DEFAULT_DEVICE else BATCH_SIZE
+    keeps = cached and device == DEFAULT_DEVICE
+    kept = openvino_cache.place_of(model_path, device, config, (batch_size, *(grid_px or ()))) if keeps else None
+    if kept and (found := openvino_cache.read(core, kept)):
+        return found
+    model = core.read_model(model_path)
+    if grid_px is not None:
+        _resize(model_path, model, grid_px, integer_input)
+    _taken(model_path, model)
+    compiled_model = core.compile_model(_of_batch(model, batch_size), device, config)
+    known = list(_layers(model))
+    layers = layers_that_ran(known, list(_kernels(compiled_model, {name for name, _ in known})))
+    compiled = Compiled(compiled_model, layers)
+    if kept:
+        openvino_cache.write(kept, compiled)
+    return compiled
 
 
 def _check_device(core: openvino.Core, device: str, precision: str) -> None:
@@ -131,9 +178,9 @@ def _check_device(core: openvino.Core, device: str, precision: str) -> None:
         raise BackendError(f"openvino: {device} has no bf16 arithmetic; it has: {', '.join(sorted(capabilities))}.")
 
 
-def _config(device: str, precision: str, threads: int | None) -> dict[str, Any]:
+def _config(device: str, precision: str, threads: int | None, mode: str) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
+        "PERFORMANCE_HINT": mode.upper(),
         "INFERENCE_PRECISION_HINT": _float_arithmetic(device, precision),
     }
     if threads is not None:
@@ -148,7 +195,8 @@ def _float_arithmetic(device: str, precision: str) -> str:
     return "f32" if precision == "fp32" or device == "CPU" else "f16"
 
 
-def _taken(model_path: Path, model: openvino.Model) -> Taken:
+def _taken(model_path: Path, model: openvino.Model | openvino.CompiledModel) -> Taken:
+    """What a model takes, whatever its batch size."""
     if len(model.inputs) != 1:
         raise BackendError(f"{model_path}: {len(model.inputs)} inputs found; one wanted.")
     shape, kind = model.input(0).get_partial_shape(), model.input(0).get_element_type()
@@ -157,19 +205,32 @@ def _taken(model_path: Path, model: openvino.Model) -> Taken:
     return Taken(np.dtype(kind.to_dtype()).name, tuple(dimension.get_length() for dimension in list(shape)[1:]))
 
 
+def _resize(
+    model_path: Path, model: openvino.Model, grid_px: tuple[int, int], integer_input: IntegerInput | None
+) -> None:
+    """Give the model slices of another size.
+
+    Raises:
+        BackendError: something in it is made for its own size.
+    """
+    image = list(model.input(0).get_partial_shape())
+    if integer_input is None:
+        image[2:] = grid_px
+    else:
+        image[1:3] = (size // integer_input.block_px for size in grid_px)
+    try:
+        model.reshape([1, *image[1:]])
+    except RuntimeError as problem:
+        size = "x".join(map(str, grid_px))
+        raise BackendError(
+            f"{model_path}: cannot be run on {size} px ({first_line(problem)}); leave the margins in."
+        ) from problem
+
+
 def _of_batch(model: openvino.Model, size: int) -> openvino.Model:
     fixed = model.clone()
     fixed.reshape({port: [size, *list(port.get_partial_shape())[1:]] for port in fixed.inputs})
     return fixed
-
-
-def _parts(batch: Batch, sizes: Iterable[int]) -> Iterator[Batch]:
-    """The batch in pieces of the sizes that there are, the largest first."""
-    start = 0
-    for size in sizes:
-        while len(batch) - start >= size:
-            yield batch[start : start + size]
-            start += size
 
 
 def _layers(model: openvino.Model) -> Iterator[tuple[str, Layer]]:

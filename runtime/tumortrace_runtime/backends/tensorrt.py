@@ -6,9 +6,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from tumortrace_runtime.backends.backend import Backend, Batch, Layer, Outputs, check_batch, check_contract
+from tumortrace_runtime.backends.backend import Backend, Layer, check_contract, own_size_alone
 from tumortrace_runtime.backends.cuda import find_device, find_devices
 from tumortrace_runtime.backends.cuda_memory import open_gpu
+from tumortrace_runtime.backends.request import Request
 from tumortrace_runtime.backends.tensorrt_build import engine_for, tensorrt_package
 from tumortrace_runtime.backends.tensorrt_layers import executed_layers
 from tumortrace_runtime.backends.tensorrt_recipe import RECIPE, read_recipe
@@ -39,11 +40,17 @@ def load(
     precision: str,
     threads: int | None,
     integer_input: IntegerInput | None,
+    mode: str,
+    grid_px: tuple[int, int] | None,
+    cached: bool,
 ) -> TensorRtBackend:
     """Load the cached engine, or build it first; see `tumortrace_runtime.backends.load_backend`.
 
-    `threads` changes nothing, since the network runs on the GPU.
+    `threads` and `mode` change nothing, since the network runs on the GPU, one batch after the other; nor does
+    `cached`: engines take minutes to build.
     """
+    if grid_px is not None:
+        raise own_size_alone("tensorrt")
     gpu_device = find_device(device)
     trt = tensorrt_package()
     folder = model_path.parent
@@ -79,15 +86,13 @@ class TensorRtBackend(Backend):
         super().__init__(device, version, session.taken, integer_input, ran)
         self._session: Session | None = session
 
-    def run_all(self, batch: Batch) -> Outputs:
-        """Every output of a batch, by name."""
-        check_batch(batch, self.taken)
-        if self._session is None:
-            raise BackendError("tensorrt: the model has been closed.")
-        return self._session.run(batch)
-
     def close(self) -> None:
         """Give back engine, stream and memory."""
+        super().close()
         if self._session is not None:
             self._session.close()
         self._session = None
+
+    def _open_requests(self) -> list[Request]:
+        assert self._session is not None
+        return [self._session]

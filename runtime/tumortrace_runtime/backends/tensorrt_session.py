@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tumortrace_runtime.backends.backend import Batch, Outputs, Taken
+from tumortrace_runtime.backends.backend import Taken
 from tumortrace_runtime.backends.cuda import Graph, record
 from tumortrace_runtime.backends.cuda_memory import Buffer, Gpu
+from tumortrace_runtime.backends.request import Request
 from tumortrace_runtime.errors import BackendError
 
 Array = npt.NDArray[Any]
@@ -25,10 +26,11 @@ _TYPES: dict[str, np.dtype[Any]] = {
 }
 
 
-class Session:
+class Session(Request):
     """An engine with a context and a graph for each batch size, and buffers for the largest.
 
     Attributes:
+        input, outputs: as of any `Request`, in page-locked memory.
         taken: what it takes.
         information: what the engine's inspector tells of its layers, as JSON.
     """
@@ -58,22 +60,18 @@ class Session:
             inspector = engine.create_engine_inspector()
             inspector.execution_context = self._pass(largest_batch).context  # which knows sizes, and so formats
             self.information = str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        (self.input,) = (self._host(tensor) for tensor in self._tensors if tensor.is_input)
+        self.outputs = {tensor.name: self._host(tensor) for tensor in self._tensors if not tensor.is_input}
 
-    def run(self, batch: Batch) -> Outputs:
-        """All outputs by name, each (n, ...) and the caller's own.
-
-        Raises:
-            BackendError: the engine failed.
-        """
-        outputs = [tensor for tensor in self._tensors if not tensor.is_input]
-        results = {tensor.name: np.empty((len(batch), *tensor.image_shape), tensor.dtype) for tensor in outputs}
+    def start(self, count: int) -> None:
+        """Put copies and network for `count` images into the stream; see `Request`."""
         with self._gpu.current():
-            for start in range(0, len(batch), self._largest):
-                part = batch[start : start + self._largest]
-                self._run(part)
-                for tensor in outputs:
-                    results[tensor.name][start : start + len(part)] = self._host(tensor, len(part))
-        return results
+            self._pass(count).launch()
+
+    def wait(self) -> None:
+        """Wait until the stream is done; see `Request`."""
+        with self._gpu.current():
+            self._gpu.synchronize()
 
     def close(self) -> None:
         """Give back graphs, contexts, stream and memory."""
@@ -83,18 +81,10 @@ class Session:
         self._passes, self._engine = {}, None
         self._gpu.close()
 
-    def _run(self, batch: Batch) -> None:
-        ready = self._pass(len(batch))
-        for tensor in self._tensors:
-            if tensor.is_input:
-                np.copyto(self._host(tensor, len(batch)), batch)
-        ready.launch()
-        self._gpu.synchronize()
-
-    def _host(self, tensor: _Tensor, count: int) -> Array:
-        """The host's side of a tensor for `count` images."""
-        filled: Array = self._buffers[tensor.name].host[: count * tensor.image_bytes].view(tensor.dtype)
-        return filled.reshape(count, *tensor.image_shape)
+    def _host(self, tensor: _Tensor) -> Array:
+        """The host's side of a tensor."""
+        filled: Array = self._buffers[tensor.name].host.view(tensor.dtype)
+        return filled.reshape(self._largest, *tensor.image_shape)
 
     def _pass(self, count: int) -> _Pass:
         if count not in self._passes:

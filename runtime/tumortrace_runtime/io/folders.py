@@ -1,4 +1,4 @@
-"""Case folders below a root, libraries that an extra brings, and sets of files that appear together."""
+"""Case folders below a root, and sets of files that appear together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from tumortrace_runtime.errors import InputError, OutputError, ScanError
+from tumortrace_runtime.errors import OutputError, ScanError
 from tumortrace_runtime.files import atomic_directory
 
 
@@ -38,13 +38,6 @@ def case_folders(root: Path, holds_case: Callable[[Path], bool]) -> list[Path]:
             "move the images into a folder of their own, or name one case."
         )
     return [root.resolve()]
-
-
-def missing_library(package: str, extra: str) -> InputError:
-    """The error for a library that is not installed, with the command that installs it."""
-    return InputError(
-        f"{package} is not installed; it is needed to read these files: pip install 'tumortrace[{extra}]'"
-    )
 
 
 def write_together(folder: Path, names: Iterable[str], write: Callable[[Path, int], None]) -> list[Path]:

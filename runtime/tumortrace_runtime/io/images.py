@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
-from tumortrace_runtime.io.folders import missing_library
+from tumortrace_runtime.libraries import import_library
 
 MAX_SIDE_PX = 4096
 """A slice wider or higher than this is refused before it is decoded."""
@@ -29,7 +28,7 @@ def read_tiff(path: Path, modes: tuple[str, ...]) -> npt.NDArray[np.uint8]:
         ScanError: missing, not a TIFF, truncated, of another mode, of several pages, or larger than `MAX_SIDE_PX`.
         InputError: Pillow is not installed.
     """
-    pillow = _pillow()
+    pillow = import_library("PIL.Image")
     try:
         with pillow.open(path, formats=["TIFF"]) as image:
             _check(path, image.mode, image.size, getattr(image, "n_frames", 1), modes)
@@ -47,7 +46,7 @@ def write_tiff(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     Raises:
         InputError: Pillow is not installed.
     """
-    _pillow().fromarray(np.ascontiguousarray(pixels)).save(path, format="TIFF")
+    import_library("PIL.Image").fromarray(np.ascontiguousarray(pixels)).save(path, format="TIFF")
 
 
 def _check(path: Path, mode: str, size: tuple[int, int], pages: int, modes: tuple[str, ...]) -> None:
@@ -62,11 +61,3 @@ def _check(path: Path, mode: str, size: tuple[int, int], pages: int, modes: tupl
 def _reason(problem: Exception) -> str:
     lines = str(problem).strip().splitlines()
     return lines[0] if lines else type(problem).__name__
-
-
-def _pillow() -> ModuleType:
-    try:
-        from PIL import Image
-    except ImportError as problem:
-        raise missing_library("Pillow", "images") from problem
-    return Image

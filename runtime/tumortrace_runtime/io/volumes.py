@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
-from tumortrace_runtime.io.folders import missing_library
+from tumortrace_runtime.io import gz
 from tumortrace_runtime.io.scan import Geometry
+from tumortrace_runtime.libraries import import_library
 
 SCAN_AXES = ("S", "P", "L")
 """Where slices, rows and columns of a scan run to: superior, posterior, the patient's left."""
@@ -82,7 +81,8 @@ def write_volume(path: Path, voxels: npt.NDArray[np.generic], geometry: NiftiGeo
     except nib.spatialimages.HeaderDataError as problem:
         raise ScanError(f"{path.name}: NIfTI cannot hold {stored.dtype} voxels.") from problem
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    kind(stored, None, header).to_filename(path)
+    content = kind(stored, None, header).to_bytes()
+    path.write_bytes(gz.compress(content) if _is_gzip(path) else content)
 
 
 def axis_aligned(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> NiftiGeometry:
@@ -110,17 +110,13 @@ def grid_distance_mm(first: NiftiGeometry, second: NiftiGeometry) -> float:
     return float(np.linalg.norm(apart, axis=1).max())
 
 
-def nibabel() -> ModuleType:
+def nibabel() -> Any:
     """The library.
 
     Raises:
         InputError: it is not installed.
     """
-    try:
-        import nibabel as nib
-    except ImportError as problem:
-        raise missing_library("nibabel", "nifti") from problem
-    return nib
+    return import_library("nibabel")
 
 
 def _open(path: Path) -> Any:
@@ -132,7 +128,7 @@ def _open(path: Path) -> Any:
             raise ScanError(f"{path}: is {type(lazy).__name__}; a NIfTI file (.nii or .nii.gz) is wanted.")
         _check_shape(path, lazy.shape)
         size_bytes = int(lazy.dataobj.offset) + int(np.prod(lazy.shape)) * lazy.get_data_dtype().itemsize
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        with gz.open_file(path) if _is_gzip(path) else path.open("rb") as stream:
             content = stream.read(size_bytes)
             while stream.read(1 << 20):
                 pass
@@ -141,6 +137,10 @@ def _open(path: Path) -> Any:
         raise
     except Exception as problem:  # a decoder given a damaged file raises almost anything, from EOFError to zlib.error
         raise _undecodable(path, problem) from problem
+
+
+def _is_gzip(path: Path) -> bool:
+    return path.suffix == ".gz"
 
 
 def _check_shape(path: Path, shape: tuple[int, ...]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime import _native
-from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.errors import NoContrastError, ScanError
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.preprocess.grid import Placement, place
 from tumortrace_runtime.preprocess.packing import IntegerInput, Integers, packed_shape
@@ -18,6 +19,20 @@ from tumortrace_runtime.preprocess.statistics import ChannelStatistics
 
 _READABLE = frozenset("bBhHiIlLqQfd")
 """Type characters of what the core reads as it is stored."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Where a scan has foreground, on its own grid.
+
+    Attributes:
+        slices: (slices,) bool, whether there is any in one of the channels.
+        rows, columns: first one with foreground, and one past the last.
+    """
+
+    slices: npt.NDArray[np.bool_]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
 
 
 class Preprocessor:
@@ -74,11 +89,16 @@ class Preprocessor:
         try:
             self._open(voxels, scan.replaced)
         except ScanError as problem:
-            raise ScanError(f"{scan.files.folder}: {problem}") from problem
+            raise type(problem)(f"{scan.files.folder}: {problem}") from problem
 
     def statistics(self) -> tuple[ChannelStatistics | None, ...]:
         """The statistics of each channel of the scan that is open; None of a replaced one."""
         return tuple(values and ChannelStatistics(*values) for values in self._core.statistics())
+
+    def coverage(self) -> Coverage:
+        """Where the scan that is open has foreground in a channel that is not replaced."""
+        slices, rows, columns = self._core.coverage()
+        return Coverage(np.array(slices, bool), rows, columns)
 
     def planes(self) -> npt.NDArray[np.float32]:
         """Every plane, (slices, channels, grid rows, grid columns) float32."""
@@ -134,7 +154,7 @@ class Preprocessor:
         self.placement = place((voxels.shape[1], voxels.shape[2]), self.spec)
         if problem:
             name = self.spec.channels[channel]
-            raise ScanError(f"channel {name}: {_REFUSALS[problem].format(only_value)}")
+            raise NoContrastError(f"channel {name}: {_REFUSALS[problem].format(only_value)}")
         self.slices = len(voxels)
         statistics = self._core.statistics()
         self.replaced = tuple(name for name, found in zip(self.spec.channels, statistics, strict=True) if found is None)

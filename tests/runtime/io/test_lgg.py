@@ -195,8 +195,8 @@ def test_several_pages_in_one_file_are_refused(lgg_case: Writer) -> None:
 
 def test_a_missing_pillow_is_named_with_the_command(lgg_case: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = lgg_case(slices=2)
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(InputError, match=r"Pillow .* pip install 'tumortrace\[images\]'"):
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(InputError, match=r"pillow .* pip install 'tumortrace\[images\]'"):
         read(folder)
 
 

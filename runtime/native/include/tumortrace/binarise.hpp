@@ -6,12 +6,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <type_traits>
 
 #include "tumortrace/bitmask.hpp"
 #include "tumortrace/dispatch.hpp"
+#include "tumortrace/half.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -21,15 +21,19 @@
 
 namespace tumortrace {
 
+/// A row of what a network gives: the values of the first class, and those of every other `class_stride` further on.
+template <typename Value>
+struct ClassRow {
+    const Value* values;
+    std::size_t columns;
+    std::size_t classes = 1;
+    std::size_t class_stride = 0;
+};
+
 /// What packing a row met.
 struct RowContent {
     bool filled;  ///< a pixel is foreground
     bool nan;     ///< a value is not a number; it is background
-};
-
-/// IEEE 754 binary16, as it is stored.
-struct Half {
-    std::uint16_t bits;
 };
 
 namespace detail {
@@ -152,25 +156,6 @@ inline PackAbove best_pack_above() noexcept {
     return pack_above;
 }
 
-/// Integers in the order of the halves that they stand for; both zeros have keys that no half lies between.
-inline std::int16_t order_key(Half half) noexcept {
-    const auto bits = static_cast<std::int16_t>(half.bits);
-    return static_cast<std::int16_t>(bits ^ ((bits >> 15) & 0x7FFF));
-}
-
-inline bool is_nan(Half half) noexcept { return (half.bits & 0x7FFF) > 0x7C00; }
-
-/// Its value, exactly.
-inline float to_float(Half half) noexcept {
-    const std::uint32_t magnitude = half.bits & 0x7FFFU, sign = std::uint32_t{half.bits & 0x8000U} << 16;
-    // Read as a float, the exponent is 112 too low; infinity and NaN take the highest one besides.
-    const std::uint32_t shifted = magnitude << 13, raised = magnitude >= 0x7C00U ? shifted | 0x7F800000U : shifted;
-    float value = 0.0F;
-    std::memcpy(&value, &raised, sizeof value);
-    value = magnitude >= 0x7C00U ? value : value * 0x1p112F;
-    return sign != 0 ? -value : value;
-}
-
 /// The key of the greatest half that is not above `threshold`; below all keys but those of NaN if there is none.
 inline std::int16_t key_not_above(float threshold) noexcept {
     int low = -0x7C02, high = 0x7C00;  // below minus infinity; infinity
@@ -187,26 +172,36 @@ inline std::int16_t key_not_above(float threshold) noexcept {
     return static_cast<std::int16_t>(low);
 }
 
+/// How many values of a row are not a number.
+template <typename Value>
+inline std::size_t count_nan(const ClassRow<Value>& row) noexcept {
+    std::size_t count = 0;
+    for (std::size_t one = 0; one < row.classes; ++one) {
+        const Value* const values = row.values + one * row.class_stride;
+        count += static_cast<std::size_t>(
+            std::count_if(values, values + row.columns, [](Value value) { return is_nan(value); }));
+    }
+    return count;
+}
+
 }  // namespace detail
 
-/// Logits (slices, rows, columns), one foreground class: above the threshold is foreground.
+/// Logits of one class in float32: above a threshold is foreground.
 class FloatLogits {
   public:
+    using Value = float;
     static constexpr bool has_logits = true;
 
-    FloatLogits(const float* logits, float threshold) noexcept
-        : logits_(logits), threshold_(threshold), pack_(detail::best_pack_above()) {}
+    explicit FloatLogits(float threshold) noexcept : threshold_(threshold), pack_(detail::best_pack_above()) {}
 
-    RowContent pack(std::size_t row, std::size_t columns, Word* words) const noexcept {
-        return pack_(logits_ + row * columns, columns, threshold_, words);
+    RowContent pack(const ClassRow<float>& row, Word* words) const noexcept {
+        return pack_(row.values, row.columns, threshold_, words);
     }
-    std::size_t count_nan(std::size_t voxels) const noexcept {
-        return static_cast<std::size_t>(std::count_if(logits_, logits_ + voxels, [](float v) { return v != v; }));
-    }
-    float logit(std::size_t voxel) const noexcept { return logits_[voxel]; }
+    std::size_t count_nan(const ClassRow<float>& row) const noexcept { return detail::count_nan(row); }
+    static float logit(float value) noexcept { return value; }
+    FloatLogits of_floats() const noexcept { return *this; }
 
   private:
-    const float* logits_;
     float threshold_;
     detail::PackAbove pack_;
 };
@@ -214,25 +209,24 @@ class FloatLogits {
 /// The same in float16, each compared as the float32 that it is.
 class HalfLogits {
   public:
+    using Value = Half;
     static constexpr bool has_logits = true;
 
-    HalfLogits(const Half* logits, float threshold) noexcept
-        : logits_(logits), key_(detail::key_not_above(threshold)) {}
+    explicit HalfLogits(float threshold) noexcept : threshold_(threshold), key_(detail::key_not_above(threshold)) {}
 
-    RowContent pack(std::size_t row, std::size_t columns, Word* words) const noexcept {
-        const Half* const logits = logits_ + row * columns;
+    RowContent pack(const ClassRow<Half>& row, Word* words) const noexcept {
+        const Half* const logits = row.values;
         const std::int16_t key = key_;
         return detail::pack_row(
-            columns, [=](std::size_t x) { return detail::order_key(logits[x]) > key && !detail::is_nan(logits[x]); },
-            [=](std::size_t x) { return detail::is_nan(logits[x]); }, words);
+            row.columns, [=](std::size_t x) { return order_key(logits[x]) > key && !is_nan(logits[x]); },
+            [=](std::size_t x) { return is_nan(logits[x]); }, words);
     }
-    std::size_t count_nan(std::size_t voxels) const noexcept {
-        return static_cast<std::size_t>(std::count_if(logits_, logits_ + voxels, detail::is_nan));
-    }
-    float logit(std::size_t voxel) const noexcept { return detail::to_float(logits_[voxel]); }
+    std::size_t count_nan(const ClassRow<Half>& row) const noexcept { return detail::count_nan(row); }
+    static float logit(Half value) noexcept { return to_float(value); }
+    FloatLogits of_floats() const noexcept { return FloatLogits(threshold_); }
 
   private:
-    const Half* logits_;
+    float threshold_;
     std::int16_t key_;
 };
 
@@ -244,67 +238,65 @@ class QuantisedLogits {
     static_assert(std::is_same_v<Integer, std::int8_t> || std::is_same_v<Integer, std::uint8_t>);
 
   public:
+    using Value = Integer;
     static constexpr bool has_logits = true;
 
     /// @param scale      positive and finite
     /// @param zero_point a value of `Integer`
-    QuantisedLogits(const Integer* logits, float scale, int zero_point, float threshold) noexcept
-        : logits_(logits), scale_(scale), zero_point_(zero_point) {
+    QuantisedLogits(float scale, int zero_point, float threshold) noexcept
+        : scale_(scale), zero_point_(zero_point), threshold_(threshold) {
         constexpr int last = std::numeric_limits<Integer>::max();
         int integer = std::numeric_limits<Integer>::min();
-        while (integer <= last && !(real(integer) > threshold)) {
+        while (integer <= last && !(logit(static_cast<Integer>(integer)) > threshold)) {
             ++integer;
         }
         some_ = integer <= last;
         least_ = static_cast<Integer>(std::min(integer, last));
     }
 
-    RowContent pack(std::size_t row, std::size_t columns, Word* words) const noexcept {
+    RowContent pack(const ClassRow<Integer>& row, Word* words) const noexcept {
         if (!some_) {
             return {false, false};
         }
-        const Integer* const logits = logits_ + row * columns;
+        const Integer* const logits = row.values;
         const Integer least = least_;
         return detail::pack_row(
-            columns, [=](std::size_t x) { return logits[x] >= least; }, [](std::size_t) { return false; }, words);
+            row.columns, [=](std::size_t x) { return logits[x] >= least; }, [](std::size_t) { return false; }, words);
     }
-    std::size_t count_nan(std::size_t) const noexcept { return 0; }
-    float logit(std::size_t voxel) const noexcept { return real(logits_[voxel]); }
+    static std::size_t count_nan(const ClassRow<Integer>&) noexcept { return 0; }
+    float logit(Integer integer) const noexcept { return static_cast<float>(integer - zero_point_) * scale_; }
+    FloatLogits of_floats() const noexcept { return FloatLogits(threshold_); }
 
   private:
-    float real(int integer) const noexcept { return static_cast<float>(integer - zero_point_) * scale_; }
-
-    const Integer* logits_;
     float scale_;
     int zero_point_;
+    float threshold_;
     bool some_ = false;  ///< an integer is above the threshold
     Integer least_ = 0;  ///< the least of them
 };
 
-/// Logits (slices, classes, rows, columns), class 0 the background: foreground is what has another class's logit as
-/// its greatest; of equal ones the first class counts.
+/// Logits of several classes, the first the background: foreground is what has another class's logit as its greatest;
+/// of equal ones the first class counts.
+///
+/// @tparam Stored float or Half
+template <typename Stored>
 class ClassLogits {
   public:
+    using Value = Stored;
     static constexpr bool has_logits = false;
 
-    /// @param classes at least 2
-    /// @param plane   voxels of a class in a slice, rows x columns
-    ClassLogits(const float* logits, std::size_t classes, std::size_t rows, std::size_t columns) noexcept
-        : logits_(logits), classes_(classes), rows_(rows), plane_(rows * columns) {}
-
-    RowContent pack(std::size_t row, std::size_t columns, Word* words) const noexcept {
-        const float* const background = logits_ + row / rows_ * classes_ * plane_ + row % rows_ * columns;
+    RowContent pack(const ClassRow<Stored>& row, Word* words) const noexcept {
         RowContent content{false, false};
-        for (std::size_t start = 0; start < columns; start += word_bits) {
-            const std::size_t count = std::min(word_bits, columns - start);
+        for (std::size_t start = 0; start < row.columns; start += word_bits) {
+            const std::size_t count = std::min(word_bits, row.columns - start);
+            const Stored* const background = row.values + start;
             Word word = 0;
-            for (std::size_t other = 1; other < classes_; ++other) {
-                const float* const base = background + start;
-                const float* const logits = base + other * plane_;
+            for (std::size_t other = 1; other < row.classes; ++other) {
+                const Stored* const logits = background + other * row.class_stride;
                 Word above = 0;
                 const RowContent part = detail::pack_row(
-                    count, [=](std::size_t x) { return logits[x] > base[x]; },
-                    [=](std::size_t x) { return logits[x] != logits[x] || base[x] != base[x]; }, &above);
+                    count, [=](std::size_t x) { return logit(logits[x]) > logit(background[x]); },
+                    [=](std::size_t x) { return is_nan(logits[x]) || is_nan(background[x]); }, &above);
                 word |= above;
                 content.nan = content.nan || part.nan;
             }
@@ -313,34 +305,23 @@ class ClassLogits {
         }
         return content;
     }
-    std::size_t count_nan(std::size_t voxels) const noexcept {
-        return static_cast<std::size_t>(
-            std::count_if(logits_, logits_ + voxels * classes_, [](float v) { return v != v; }));
-    }
-
-  private:
-    const float* logits_;
-    std::size_t classes_;
-    std::size_t rows_;
-    std::size_t plane_;
+    std::size_t count_nan(const ClassRow<Stored>& row) const noexcept { return detail::count_nan(row); }
+    static float logit(Stored value) noexcept { return to_float(value); }
+    ClassLogits<float> of_floats() const noexcept { return {}; }
 };
 
-/// A mask (slices, rows, columns), as an engine gives it that has the threshold in its graph: not 0 is foreground.
+/// A mask, as an engine gives it that has the threshold in its graph: not 0 is foreground.
 class ByteMask {
   public:
+    using Value = std::uint8_t;
     static constexpr bool has_logits = false;
 
-    explicit ByteMask(const std::uint8_t* mask) noexcept : mask_(mask) {}
-
-    RowContent pack(std::size_t row, std::size_t columns, Word* words) const noexcept {
-        const std::uint8_t* const mask = mask_ + row * columns;
+    RowContent pack(const ClassRow<std::uint8_t>& row, Word* words) const noexcept {
+        const std::uint8_t* const mask = row.values;
         return detail::pack_row(
-            columns, [=](std::size_t x) { return mask[x] != 0; }, [](std::size_t) { return false; }, words);
+            row.columns, [=](std::size_t x) { return mask[x] != 0; }, [](std::size_t) { return false; }, words);
     }
-    std::size_t count_nan(std::size_t) const noexcept { return 0; }
-
-  private:
-    const std::uint8_t* mask_;
+    static std::size_t count_nan(const ClassRow<std::uint8_t>&) noexcept { return 0; }
 };
 
 }  // namespace tumortrace

@@ -36,28 +36,39 @@ inline float logistic(float logit) noexcept {
     return (logit < 0 ? exponential : 1.0F) / (1.0F + exponential);
 }
 
-/// Sum and maximum of the probabilities of voxels, one run of them at a time.
+/// Sum and maximum of the probabilities of voxels.
+///
+/// A run's are added in their order, and a lesion's runs in theirs: the sums do not depend on how slices came.
 struct ProbabilitySum {
     double sum = 0.0;
     float highest = 0.0F;
 
-    /// @param logit   gives the logit of voxel i
-    /// @param inverse 1 / temperature, which a logit is multiplied by
-    template <typename Logit>
-    void add(std::size_t begin, std::size_t end, float inverse, Logit logit) noexcept {
-        constexpr std::size_t most = 64;
-        float probabilities[most];
-        for (std::size_t start = begin; start < end; start += most) {
-            const std::size_t count = std::min(most, end - start);
-            for (std::size_t i = 0; i < count; ++i) {
-                probabilities[i] = logistic(logit(start + i) * inverse);
-            }
-            for (std::size_t i = 0; i < count; ++i) {
-                sum += double{probabilities[i]};
-                highest = std::max(highest, probabilities[i]);
-            }
-        }
+    void add(const ProbabilitySum& other) noexcept {
+        sum += other.sum;
+        highest = std::max(highest, other.highest);
     }
 };
+
+/// Of the voxels [begin, end).
+///
+/// @param inverse 1 / temperature, which a logit is multiplied by
+/// @param logit   gives the logit of voxel i
+template <typename Logit>
+inline ProbabilitySum sum_of(std::size_t begin, std::size_t end, float inverse, Logit logit) noexcept {
+    constexpr std::size_t most = 64;
+    float probabilities[most];
+    ProbabilitySum result;
+    for (std::size_t start = begin; start < end; start += most) {
+        const std::size_t count = std::min(most, end - start);
+        for (std::size_t i = 0; i < count; ++i) {
+            probabilities[i] = logistic(logit(start + i) * inverse);
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            result.sum += double{probabilities[i]};
+            result.highest = std::max(result.highest, probabilities[i]);
+        }
+    }
+    return result;
+}
 
 }  // namespace tumortrace

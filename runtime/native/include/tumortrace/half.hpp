@@ -1,4 +1,4 @@
-// float32 to float16.
+// float16, and float32 rounded to it.
 
 #pragma once
 
@@ -13,6 +13,32 @@
 #endif
 
 namespace tumortrace {
+
+/// IEEE 754 binary16, as it is stored.
+struct Half {
+    std::uint16_t bits;
+};
+
+/// Integers in the order of the halves that they stand for; both zeros have keys that no half lies between.
+inline std::int16_t order_key(Half half) noexcept {
+    const auto bits = static_cast<std::int16_t>(half.bits);
+    return static_cast<std::int16_t>(bits ^ ((bits >> 15) & 0x7FFF));
+}
+
+inline bool is_nan(Half half) noexcept { return (half.bits & 0x7FFF) > 0x7C00; }
+inline bool is_nan(float value) noexcept { return value != value; }
+
+/// Its value, exactly.
+inline float to_float(float value) noexcept { return value; }
+inline float to_float(Half half) noexcept {
+    const std::uint32_t magnitude = half.bits & 0x7FFFU, sign = std::uint32_t{half.bits & 0x8000U} << 16;
+    // Read as a float, the exponent is 112 too low; infinity and NaN take the highest one besides.
+    const std::uint32_t shifted = magnitude << 13, raised = magnitude >= 0x7C00U ? shifted | 0x7F800000U : shifted;
+    float value = 0.0F;
+    std::memcpy(&value, &raised, sizeof value);
+    value = magnitude >= 0x7C00U ? value : value * 0x1p112F;
+    return sign != 0 ? -value : value;
+}
 
 /// The bits of the nearest float16, ties to even; what float16 cannot hold becomes an infinity, NaN a quiet NaN.
 ///

@@ -62,18 +62,14 @@ class LesionFinder {
 
     /// Measures how sure the network is.
     ///
-    /// @param source      what the mask was made of
-    /// @param temperature positive; logits are divided by it
-    template <typename Source>
-    void measure_confidence(const RunMask& mask, const Source& source, float temperature) {
-        const float inverse = 1.0F / temperature;
+    /// @param sums of the probabilities of every run
+    void measure_confidence(const std::vector<ProbabilitySum>& sums) {
         sums_.assign(lesions_.size(), ProbabilitySum{});
-        for_each_run(mask, [&](std::size_t index, std::size_t row) {
-            const Run run = mask.runs()[index];
-            const std::size_t start = row * mask.columns();
-            sums_[labels_[index] - 1].add(start + run.begin, start + run.end, inverse,
-                                          [&](std::size_t voxel) { return source.logit(voxel); });
-        });
+        for (std::size_t run = 0; run < labels_.size(); ++run) {
+            if (labels_[run] != 0) {
+                sums_[labels_[run] - 1].add(sums[run]);
+            }
+        }
         for (std::size_t i = 0; i < lesions_.size(); ++i) {
             lesions_[i].confidence = {sums_[i].sum / static_cast<double>(lesions_[i].voxels), sums_[i].highest};
         }

@@ -31,49 +31,59 @@ inline bool uniform(const std::uint16_t* levels) noexcept {
 /// can be counted.
 class Histogram {
   public:
-    Histogram() : even_(level_count), odd_(level_count) {}
+    Histogram() : counters_(2 * level_count) {}
 
     /// Counts nothing any more, and then levels from 0 to `size` - 1, at most 65535.
     void clear(std::size_t size) noexcept {
         size_ = size;
-        std::fill_n(even_.begin(), size, 0U);
-        std::fill_n(odd_.begin(), size, 0U);
+        tables_ = size <= counters_.size() / many_tables ? many_tables : 2;
+        std::fill_n(counters_.begin(), tables_ * size, 0U);
     }
 
     /// Counts every level of a row.
     void add(const std::uint16_t* levels, std::size_t count) noexcept {
-        // Two tables, because a counter cannot be raised again before its new value is stored.
-        std::uint32_t* __restrict even = even_.data();
-        std::uint32_t* __restrict odd = odd_.data();
-        std::size_t i = 0;
-        for (; i + detail::levels_at_once <= count; i += detail::levels_at_once) {
-            if (detail::uniform(levels + i)) {
-                even[levels[i]] += detail::levels_at_once;
-                continue;
-            }
-            for (std::size_t k = i; k < i + detail::levels_at_once; k += 2) {
-                ++even[levels[k]];
-                ++odd[levels[k + 1]];
-            }
-        }
-        for (; i < count; ++i) {
-            ++even[levels[i]];
-        }
+        tables_ == 2 ? add_to<2>(levels, count) : add_to<many_tables>(levels, count);
     }
 
     /// How often each level was counted.
     std::uint32_t* counts() noexcept {
-        for (std::size_t level = 0; level < size_; ++level) {
-            even_[level] += odd_[level];
-            odd_[level] = 0;
+        for (std::size_t table = 1; table < tables_; ++table) {
+            std::uint32_t* other = counters_.data() + table * size_;
+            for (std::size_t level = 0; level < size_; ++level) {
+                counters_[level] += other[level];
+                other[level] = 0;
+            }
         }
-        return even_.data();
+        return counters_.data();
     }
 
   private:
-    std::size_t size_ = level_count;
-    std::vector<std::uint32_t> even_;
-    std::vector<std::uint32_t> odd_;
+    static constexpr std::size_t many_tables = 8;
+
+    /// Neighbouring levels go to tables of their own, because a counter cannot be raised again before its new value is
+    /// stored, and neighbours are often alike.
+    template <std::size_t tables>
+    void add_to(const std::uint16_t* levels, std::size_t count) noexcept {
+        std::uint32_t* const counters = counters_.data();
+        const std::size_t size = size_;
+        std::size_t i = 0;
+        for (; i + detail::levels_at_once <= count; i += detail::levels_at_once) {
+            if (detail::uniform(levels + i)) {
+                counters[levels[i]] += detail::levels_at_once;
+                continue;
+            }
+            for (std::size_t k = 0; k < detail::levels_at_once; ++k) {
+                ++counters[k % tables * size + levels[i + k]];
+            }
+        }
+        for (; i < count; ++i) {
+            ++counters[levels[i]];
+        }
+    }
+
+    std::size_t size_ = 0;
+    std::size_t tables_ = 2;
+    std::vector<std::uint32_t> counters_;
 };
 
 }  // namespace tumortrace

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <type_traits>
+#include <vector>
 
 #include "tumortrace/batch.hpp"
 #include "tumortrace/dither.hpp"
@@ -101,6 +102,49 @@ class QuantisedPlanes {
     std::size_t number_ = 0;
 };
 
+/// The cells of the planes that were packed last: a slice that several batches show is quantised once.
+class KeptPlanes {
+  public:
+    /// A plane's memory, and whether its cells are there already.
+    struct Plane {
+        std::uint8_t* bytes;
+        bool known;
+    };
+
+    void forget() noexcept { std::fill(held_.begin(), held_.end(), nothing); }
+
+    /// Makes room for so many slices; forgets all where another network's planes were kept.
+    void prepare(std::size_t slices, const PlanesShape& shape, std::size_t block, Quantisation by, bool is_signed) {
+        const std::array<std::size_t, 5> sizes{slices, shape.channels, shape.rows, shape.columns, block};
+        const bool same = by.scale == by_.scale && by.zero_point == by_.zero_point && is_signed == is_signed_;
+        if (same && sizes == sizes_) return;
+        sizes_ = sizes;
+        by_ = by;
+        is_signed_ = is_signed;
+        plane_bytes_ = shape.rows * shape.columns;
+        bytes_.resize(slices * shape.channels * plane_bytes_);
+        held_.assign(slices * shape.channels, nothing);
+    }
+
+    /// A plane, whose cells the caller writes where they are not known.
+    Plane plane(std::size_t slice, std::size_t channel) noexcept {
+        const std::size_t place = slice % sizes_[0] * sizes_[1] + channel;
+        const bool known = held_[place] == slice;
+        held_[place] = slice;
+        return {bytes_.data() + place * plane_bytes_, known};
+    }
+
+  private:
+    static constexpr std::size_t nothing = std::numeric_limits<std::size_t>::max();
+
+    std::array<std::size_t, 5> sizes_{};
+    Quantisation by_{};
+    bool is_signed_ = false;
+    std::size_t plane_bytes_ = 0;
+    std::vector<std::uint8_t> bytes_;
+    std::vector<std::size_t> held_;
+};
+
 /// Puts together a batch from pixels that are given row by row.
 ///
 /// @tparam Source has `begin_plane(slice, channel)`, and then `write(row, column, count, bytes)` of that plane, of at
@@ -108,44 +152,57 @@ class QuantisedPlanes {
 template <std::size_t block, typename Source>
 class Packer {
   public:
-    Packer(Source& source, const PlanesShape& shape, const BatchRange& range, std::uint8_t* batch)
-        : source_(source), shape_(shape), range_(range), batch_(batch) {}
+    /// @param kept prepared for planes like these; or null
+    Packer(Source& source, const PlanesShape& shape, const BatchRange& range, KeptPlanes* kept, std::uint8_t* batch)
+        : source_(source), shape_(shape), range_(range), kept_(kept), batch_(batch) {}
 
     /// Reads plane by plane from front to back, which the processor foresees; that pays more than to write in order.
     void pack() {
         for_each_slice(range_, shape_.slices, [&](std::size_t slice, Places places) {
             for (std::size_t channel = 0; channel < shape_.channels; ++channel) {
-                source_.begin_plane(slice, channel);
-                pack_plane(channel, places);
+                const KeptPlanes::Plane plane =
+                    kept_ == nullptr ? KeptPlanes::Plane{nullptr, false} : kept_->plane(slice, channel);
+                if (!plane.known) source_.begin_plane(slice, channel);
+                pack_plane(plane, channel, places);
             }
         });
     }
 
   private:
-    void pack_plane(std::size_t channel, Places places) {
+    void pack_plane(KeptPlanes::Plane plane, std::size_t channel, Places places) {
+        auto* kept = reinterpret_cast<Cell<block>*>(plane.bytes);
         for (std::size_t row = 0; row < shape_.rows; row += block) {
             for (std::size_t column = 0; column < shape_.columns; column += tile_px) {
                 const std::size_t count = std::min(tile_px, shape_.columns - column);
-                for (std::size_t dy = 0; dy < block; ++dy) {
-                    source_.write(row + dy, column, count, quantised_.data() + dy * tile_px);
-                }
-                interleave<block>(quantised_.data(), count / block, cells_.data());
+                Cell<block>* cells = kept == nullptr ? cells_.data() : kept;
+                if (!plane.known) make_cells(row, column, count, cells);
                 for_each_view(range_, places, [&](std::size_t n, std::size_t neighbour) {
-                    write_cells(n, neighbour * shape_.channels + channel, row / block, column / block, count / block);
+                    write_cells(cells, n, neighbour * shape_.channels + channel, row / block, column / block,
+                                count / block);
                 });
+                if (kept != nullptr) kept += count / block;
             }
         }
     }
 
-    void write_cells(std::size_t n, std::size_t cell, std::size_t y, std::size_t x, std::size_t count) noexcept {
+    void make_cells(std::size_t row, std::size_t column, std::size_t count, Cell<block>* cells) {
+        for (std::size_t dy = 0; dy < block; ++dy) {
+            source_.write(row + dy, column, count, quantised_.data() + dy * tile_px);
+        }
+        interleave<block>(quantised_.data(), count / block, cells);
+    }
+
+    void write_cells(const Cell<block>* cells, std::size_t n, std::size_t cell, std::size_t y, std::size_t x,
+                     std::size_t count) noexcept {
         const std::size_t stride = range_.neighbours() * shape_.channels * block * block;
         const std::size_t pixel = (n * (shape_.rows / block) + y) * (shape_.columns / block) + x;
-        scatter<block>(cells_.data(), count, stride, batch_ + pixel * stride + cell * block * block);
+        scatter<block>(cells, count, stride, batch_ + pixel * stride + cell * block * block);
     }
 
     Source& source_;
     PlanesShape shape_;
     BatchRange range_;
+    KeptPlanes* kept_;
     std::uint8_t* batch_;
     std::array<std::uint8_t, block * tile_px> quantised_;
     std::array<Cell<block>, tile_px / block> cells_;
@@ -153,15 +210,15 @@ class Packer {
 
 /// Packs what `source` gives, with a block of 1, 2 or 4.
 template <typename Source>
-void pack_from(Source& source, const PlanesShape& shape, const BatchRange& range, std::size_t block,
+void pack_from(Source& source, const PlanesShape& shape, const BatchRange& range, std::size_t block, KeptPlanes* kept,
                std::uint8_t* batch) {
     switch (block) {
         case 1:
-            return Packer<1, Source>(source, shape, range, batch).pack();
+            return Packer<1, Source>(source, shape, range, kept, batch).pack();
         case 2:
-            return Packer<2, Source>(source, shape, range, batch).pack();
+            return Packer<2, Source>(source, shape, range, kept, batch).pack();
         default:
-            return Packer<4, Source>(source, shape, range, batch).pack();
+            return Packer<4, Source>(source, shape, range, kept, batch).pack();
     }
 }
 
@@ -189,7 +246,7 @@ void pack_batch(const float* planes, const PlanesShape& shape, const BatchRange&
                 Quantisation by, Integer* batch) noexcept {
     static_assert(std::is_same_v<Integer, std::int8_t> || std::is_same_v<Integer, std::uint8_t>);
     detail::QuantisedPlanes<Integer> source(planes, shape, by);
-    detail::pack_from(source, shape, range, block, reinterpret_cast<std::uint8_t*>(batch));
+    detail::pack_from(source, shape, range, block, nullptr, reinterpret_cast<std::uint8_t*>(batch));
 }
 
 }  // namespace tumortrace

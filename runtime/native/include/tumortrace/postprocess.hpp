@@ -9,26 +9,19 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
+#include <vector>
 
 #include "tumortrace/binarise.hpp"
 #include "tumortrace/bitmask.hpp"
-#include "tumortrace/components.hpp"
-#include "tumortrace/holes.hpp"
+#include "tumortrace/cleaning.hpp"
+#include "tumortrace/grid.hpp"
+#include "tumortrace/lesion_runs.hpp"
 #include "tumortrace/lesions.hpp"
-#include "tumortrace/morphology.hpp"
+#include "tumortrace/own_grid.hpp"
 #include "tumortrace/runs.hpp"
 
 namespace tumortrace {
-
-/// What follows the threshold, in this order: opening and closing with a disk, hole filling, each in every slice by
-/// itself; then removal of small components of the scan.
-struct Cleaning {
-    std::size_t opening_px = 0;  ///< radius of the disk; 0 for none
-    std::size_t closing_px = 0;  ///< radius of the disk; 0 for none
-    bool fill_holes = false;
-    std::size_t min_lesion_voxels = 0;  ///< components of fewer voxels are removed
-    Connectivity connectivity = Connectivity::corners_3d;
-};
 
 /// What is measured of lesions besides voxels, centroid and bounding box.
 struct Measurements {
@@ -55,115 +48,170 @@ inline void check_shape(const VolumeShape& shape) {
     }
 }
 
-/// Cleans one slice after the other. Slices are independent of each other: several threads take one cleaner each.
-class SliceCleaner {
-  public:
-    /// Makes ready for slices of one shape.
-    void prepare(const VolumeShape& shape, const Cleaning& cleaning) {
-        // A larger disk reaches no further than from corner to corner.
-        const std::size_t most = shape.rows + shape.columns;
-        bits_.reset(shape.rows, shape.columns);
-        make_disk(opening_, std::min(cleaning.opening_px, most));
-        make_disk(closing_, std::min(cleaning.closing_px, most));
-        fill_holes_ = cleaning.fill_holes;
+namespace detail {
+
+inline std::string to_string(const Size& size) {
+    return std::to_string(size.rows) + "x" + std::to_string(size.columns) + " px";
+}
+
+}  // namespace detail
+
+/// Refuses a placement that no window of a grid is.
+///
+/// @throws std::invalid_argument the slices are empty on the grid, reach beyond it, or the grid is wider than 65535
+inline void check_placement(const Placement& placement) {
+    const auto fits = [](std::size_t offset, std::size_t scaled, std::size_t grid) {
+        return 1 <= scaled && scaled <= grid && grid <= max_extent && offset <= grid - scaled;
+    };
+    const auto& [scan, scaled, offset, grid] = placement;
+    if (!fits(offset.rows, scaled.rows, grid.rows) || !fits(offset.columns, scaled.columns, grid.columns)) {
+        throw std::invalid_argument("slices of " + detail::to_string(scaled) + " at (" + std::to_string(offset.rows) +
+                                    ", " + std::to_string(offset.columns) + ") do not lie on a grid of " +
+                                    detail::to_string(grid) + ".");
     }
+}
 
-    /// Adds a slice to `mask`, cleaned. Returns whether a value is NaN.
-    template <typename Source>
-    bool add_slice(const Source& source, std::size_t slice, RunMask& mask) {
-        const RowContent content = pack(source, slice);
-        if (!content.filled) {
-            mask.append_empty();
-            return content.nan;
-        }
-        if (opening_.radius_px() != 0) {
-            morphology_.open(bits_, opening_);
-        }
-        if (closing_.radius_px() != 0) {
-            morphology_.close(bits_, closing_);
-        }
-        mask.append(bits_);
-        if (fill_holes_) {
-            holes_.fill_last_slice(mask);
-        }
-        return content.nan;
-    }
-
-  private:
-    static void make_disk(Element& element, std::size_t radius_px) {
-        if (element.radius_px() != radius_px) {
-            element = Element::disk(radius_px);
-        }
-    }
-
-    template <typename Source>
-    RowContent pack(const Source& source, std::size_t slice) {
-        RowContent content{false, false};
-        for (std::size_t y = 0; y < bits_.rows(); ++y) {
-            const RowContent row = source.pack(slice * bits_.rows() + y, bits_.columns(), bits_.row(y));
-            bits_.set_filled(y, row.filled);
-            content.filled = content.filled || row.filled;
-            content.nan = content.nan || row.nan;
-        }
-        return content;
-    }
-
-    BitSlice bits_;
-    Morphology morphology_;
-    HoleFiller holes_;
-    Element opening_ = Element::disk(0);
-    Element closing_ = Element::disk(0);
-    bool fill_holes_ = false;
-};
-
-/// Segments scans, one at a time. Keeps its buffers: a scan like one before, with no more runs of pixels and lesions,
-/// is segmented without allocating.
+/// Segments scans, one at a time: all at once, or slices as they come. Of a slice that was added, its cleaned runs are
+/// kept and nothing else.
+///
+/// Keeps its buffers: a scan like one before, with no more runs of pixels and lesions, is segmented without allocating.
+/// After an error there is no scan until the next one is begun.
 class Postprocessor {
   public:
     explicit Postprocessor(const Cleaning& cleaning) : cleaning_(cleaning) {}
 
-    /// Segments a scan.
+    /// Begins a scan.
     ///
-    /// @param source FloatLogits, HalfLogits, QuantisedLogits, ClassLogits or ByteMask, of `shape`
-    /// @return how many values are NaN; if any are, there is no result
-    /// @throws std::invalid_argument as `check_shape`, or confidence is asked for of a source without logits
-    template <typename Source>
-    std::size_t segment(const Source& source, const VolumeShape& shape, const Measurements& measurements = {}) {
-        check_shape(shape);
-        if (measurements.temperature && !Source::has_logits) {
-            throw std::invalid_argument("confidence is asked for; only logits of one class have one.");
+    /// @param slices    how many it has
+    /// @param placement where they lie in what the network gives
+    /// @throws std::invalid_argument as `check_shape` and `check_placement`
+    void begin(std::size_t slices, const Placement& placement, const Measurements& measurements = {}) {
+        stage_ = Stage::none;
+        shape_ = {slices, placement.scan.rows, placement.scan.columns};
+        check_shape(shape_);
+        check_placement(placement);
+        placement_ = placement;
+        measurements_ = measurements;
+        cleaner_.prepare(shape_.rows, shape_.columns, cleaning_, measurements.temperature);
+        kept_.reset(shape_, measurements.temperature.has_value());
+        if (resamples()) {
+            resampler_.set(placement);
         }
-        prepare(shape);
-        bool nan = false;
-        for (std::size_t slice = 0; slice < shape.slices; ++slice) {
-            nan = cleaner_.add_slice(source, slice, mask_) || nan;
-        }
-        if (nan) {
-            return source.count_nan(shape.slices * shape.rows * shape.columns);
-        }
-        finder_.find(mask_, cleaning_.connectivity, cleaning_.min_lesion_voxels);
-        if constexpr (Source::has_logits) {
-            if (measurements.temperature) {
-                finder_.measure_confidence(mask_, source, *measurements.temperature);
-            }
-        }
-        if (measurements.pixel_mm) {
-            finder_.measure_diameters(mask_, cleaning_.connectivity, *measurements.pixel_mm);
-        }
-        return 0;
+        stage_ = Stage::begun;
     }
 
-    /// Largest first; of equal ones that whose first voxel comes first.
+    /// Adds the next slices. They are read where they are, and not kept.
+    ///
+    /// @param kind what the values are: FloatLogits, HalfLogits, QuantisedLogits, ClassLogits or ByteMask
+    /// @return how many values are NaN; if any are, there is no scan any more
+    /// @throws std::invalid_argument there are more slices than begun, they lie on another grid, confidence is asked
+    /// for
+    ///     of what is no logits of one class, or a mask would have to be resampled
+    template <typename Kind>
+    std::size_t add(const Kind& kind, const Output<typename Kind::Value>& output) {
+        take(output.slices);
+        check_grid(output.grid);
+        if (measurements_.temperature && !Kind::has_logits) {
+            throw std::invalid_argument("confidence is asked for; only logits of one class have one.");
+        }
+        std::size_t nan = 0;
+        for (std::size_t slice = 0; slice < output.slices; ++slice) {
+            nan += resamples() ? add_resampled(kind, output, slice) : add_window(kind, output, slice);
+        }
+        stage_ = nan == 0 ? Stage::begun : Stage::none;
+        return nan;
+    }
+
+    /// Adds slices of background.
+    ///
+    /// @throws std::invalid_argument there are more than begun
+    void skip(std::size_t slices) {
+        take(slices);
+        for (std::size_t slice = 0; slice < slices; ++slice) {
+            kept_.mask.append_empty();
+        }
+        stage_ = Stage::begun;
+    }
+
+    /// Finds and measures the lesions of the scan, all of whose slices were added.
+    ///
+    /// @throws std::invalid_argument slices are missing
+    void finish() {
+        take(0);
+        const std::size_t added = kept_.mask.slices();
+        if (added != shape_.slices) {
+            throw std::invalid_argument(std::to_string(added) + " of " + std::to_string(shape_.slices) +
+                                        " slices were added; all of them wanted.");
+        }
+        finder_.find(kept_.mask, cleaning_.connectivity, cleaning_.min_lesion_voxels);
+        if (measurements_.temperature) {
+            finder_.measure_confidence(kept_.sums);
+        }
+        if (measurements_.pixel_mm) {
+            finder_.measure_diameters(kept_.mask, cleaning_.connectivity, *measurements_.pixel_mm);
+        }
+        stage_ = Stage::finished;
+    }
+
+    /// Segments a whole scan that is given on its own grid: `begin`, `add` and `finish`.
+    ///
+    /// @param values of `classes` classes: (slices, classes, rows, columns)
+    /// @return how many values are NaN; if any are, there is no result
+    template <typename Kind>
+    std::size_t segment(const Kind& kind, const typename Kind::Value* values, const VolumeShape& shape,
+                        const Measurements& measurements = {}, std::size_t classes = 1) {
+        const Size size{shape.rows, shape.columns};
+        begin(shape.slices, {size, size, {0, 0}, size}, measurements);
+        const std::size_t nan = add(kind, {values, shape.slices, classes, size});
+        if (nan == 0) {
+            finish();
+        }
+        return nan;
+    }
+
+    /// Of the scan that was begun last.
+    const VolumeShape& shape() const noexcept { return shape_; }
+    const Placement& placement() const noexcept { return placement_; }
+
+    /// Slices that were added to it so far; none after an error.
+    std::size_t added() const noexcept { return stage_ == Stage::none ? 0 : kept_.mask.slices(); }
+
+    /// Sets the pixels of one of the slices that were added to 1, and leaves all others as they are. Small components
+    /// of the scan are among them, for which are small only the whole scan tells.
+    ///
+    /// @param image (rows, columns)
+    void paint_slice(std::size_t slice, std::uint8_t* image) const noexcept {
+        const RunMask& mask = kept_.mask;
+        for (std::size_t y = 0; y < mask.rows(); ++y) {
+            const std::size_t row = slice * mask.rows() + y;
+            for (std::size_t run = mask.first(row); run < mask.last(row); ++run) {
+                std::fill(image + y * mask.columns() + mask.runs()[run].begin,
+                          image + y * mask.columns() + mask.runs()[run].end, std::uint8_t{1});
+            }
+        }
+    }
+
+    /// Of the scan that was finished: largest first; of equal ones that whose first voxel comes first.
     const std::vector<Lesion>& lesions() const noexcept { return finder_.lesions(); }
 
-    /// Sets the lesions' voxels to 1, and leaves all others as they are.
+    /// A copy of them as runs.
+    ///
+    /// @throws std::invalid_argument no scan is finished
+    LesionRuns runs() const {
+        if (stage_ != Stage::finished) {
+            throw std::invalid_argument("no scan is finished.");
+        }
+        return {shape_, kept_.mask, finder_.labels(), cleaning_.connectivity != Connectivity::faces_3d};
+    }
+
+    /// Sets the voxels of the lesions of the scan that was finished to 1, and leaves all others as they are.
     ///
     /// @param mask (slices, rows, columns)
     void paint_mask(std::uint8_t* mask) const noexcept {
         paint(mask, [](std::uint32_t) { return std::uint8_t{1}; });
     }
 
-    /// Sets the lesions' voxels to the lesion's place in `lesions()`, from 1 on, and leaves all others as they are.
+    /// Sets them to the lesion's place in `lesions()`, from 1 on, and leaves all others as they are.
     ///
     /// @param labels (slices, rows, columns)
     void paint_labels(std::uint32_t* labels) const noexcept {
@@ -171,25 +219,67 @@ class Postprocessor {
     }
 
   private:
-    void prepare(const VolumeShape& shape) {
-        constexpr std::size_t usual_runs = 2;  // of a row; more are made room for where they are met
-        cleaner_.prepare(shape, cleaning_);
-        mask_.reset(shape.rows, shape.columns);
-        mask_.reserve(shape.slices, usual_runs * shape.slices * shape.rows);
+    enum class Stage { none, begun, finished };
+
+    /// Makes sure that the next slices are wanted. Until they are there, there is no scan.
+    void take(std::size_t slices) {
+        if (stage_ != Stage::begun) {
+            throw std::invalid_argument("no scan is begun.");
+        }
+        const std::size_t left = shape_.slices - added();
+        stage_ = Stage::none;
+        if (slices > left) {
+            throw std::invalid_argument(std::to_string(slices) + " slices given; at most " + std::to_string(left) +
+                                        " of " + std::to_string(shape_.slices) + " are left to be added.");
+        }
+    }
+
+    void check_grid(const Size& grid) const {
+        if (!(grid == placement_.grid)) {
+            throw std::invalid_argument("slices on a grid of " + detail::to_string(grid) + " given; " +
+                                        detail::to_string(placement_.grid) + " wanted.");
+        }
+    }
+
+    bool resamples() const noexcept { return !(placement_.scaled == placement_.scan); }
+
+    template <typename Kind>
+    std::size_t add_window(const Kind& kind, const Output<typename Kind::Value>& output, std::size_t slice) {
+        const auto row_of = [&](std::size_t y) { return window_row(output, placement_, slice, y); };
+        return cleaner_.add_slice(kind, row_of, kept_);
+    }
+
+    template <typename Kind>
+    std::size_t add_resampled(const Kind& kind, const Output<typename Kind::Value>& output, std::size_t slice) {
+        if constexpr (std::is_same_v<Kind, ByteMask>) {
+            throw std::invalid_argument(
+                "a mask cannot be brought back to a grid of another size; export with --output logits.");
+        } else {
+            resampler_.begin_slice(kind, output, slice);
+            return cleaner_.add_slice(kind.of_floats(), [&](std::size_t y) { return resampler_.row(y); }, kept_);
+        }
     }
 
     template <typename Value, typename ValueOf>
     void paint(Value* volume, ValueOf value_of) const noexcept {
-        finder_.for_each_run(mask_, [&](std::size_t index, std::size_t row) {
-            const Run run = mask_.runs()[index];
-            Value* const voxels = volume + row * mask_.columns();
+        if (stage_ != Stage::finished) {
+            return;
+        }
+        finder_.for_each_run(kept_.mask, [&](std::size_t index, std::size_t row) {
+            const Run run = kept_.mask.runs()[index];
+            Value* const voxels = volume + row * kept_.mask.columns();
             std::fill(voxels + run.begin, voxels + run.end, value_of(finder_.labels()[index]));
         });
     }
 
     Cleaning cleaning_;
+    VolumeShape shape_{};
+    Placement placement_{};
+    Measurements measurements_;
+    Stage stage_ = Stage::none;
     SliceCleaner cleaner_;
-    RunMask mask_;
+    WindowResampler resampler_;
+    CleanedSlices kept_;
     LesionFinder finder_;
 };
 

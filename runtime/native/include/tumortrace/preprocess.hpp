@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tumortrace/batch.hpp"
+#include "tumortrace/coverage.hpp"
 #include "tumortrace/dispatch.hpp"
 #include "tumortrace/grid.hpp"
 #include "tumortrace/half.hpp"
@@ -62,6 +63,7 @@ class Preprocessor {
     /// @return what is wrong; unless that is nothing, there is no scan to write batches of
     Opening open(const Voxels& voxels, const std::vector<bool>& known = {}) {
         channels_.clear();
+        kept_.forget();
         voxels_ = voxels;
         if (std::find(voxels.shape.begin(), voxels.shape.end(), 0U) != voxels.shape.end()) return {Problem::empty};
         if (!countable(voxels)) return {Problem::too_large};
@@ -81,6 +83,7 @@ class Preprocessor {
     /// Of the scan that was opened; empty where none is.
     const std::vector<ChannelPlan>& channels() const noexcept { return channels_; }
     const Placement& placement() const noexcept { return placement_; }
+    const Coverage& coverage() const noexcept { return coverage_; }
     std::size_t slices() const noexcept { return voxels_.slices(); }
 
     /// Writes slices and their neighbours: (range.size(), neighbours x channels, grid rows, grid columns).
@@ -98,14 +101,16 @@ class Preprocessor {
         });
     }
 
-    /// Writes slices and their neighbours as `pack_batch` does.
+    /// Writes slices and their neighbours as `pack_batch` does. Planes are kept, so that batches that follow one
+    /// another quantise none twice.
     ///
     /// @param block 1, 2 or 4; divides the grid's rows and columns
     template <typename Integer>
     void pack(const BatchRange& range, std::size_t block, Quantisation by, Integer* batch) {
         Integers<Integer> source{*this, by, {}};
         const PlanesShape shape{voxels_.slices(), channels_.size(), spec_.grid.rows, spec_.grid.columns};
-        detail::pack_from(source, shape, range, block, reinterpret_cast<std::uint8_t*>(batch));
+        kept_.prepare(range.neighbours(), shape, block, by, std::numeric_limits<Integer>::is_signed);
+        detail::pack_from(source, shape, range, block, &kept_, reinterpret_cast<std::uint8_t*>(batch));
     }
 
   private:
@@ -133,6 +138,7 @@ class Preprocessor {
     }
 
     Opening plan_channels(const std::vector<bool>& known, const std::vector<Extremes>& extremes) {
+        coverage_.reset(voxels_);
         for (std::size_t channel = 0; channel < voxels_.channels(); ++channel) {
             if ((channel < known.size() && known[channel]) || copies_reference(channel)) {
                 channels_.push_back({true, {}, 0});
@@ -141,6 +147,7 @@ class Preprocessor {
             const ChannelFindings found = statistics_(voxels_, channel, extremes[channel], spec_.rule);
             if (found.refusal == Refusal::no_foreground) return {Problem::no_foreground, channel};
             if (found.refusal == Refusal::one_value) return {Problem::one_value, channel, 0, found.only_value};
+            coverage_.add(statistics_.spans(), found.background, voxels_);
             const float fill = normalised(found.statistics.background, found.statistics);
             channels_.push_back({false, found.statistics, fill});
         }
@@ -274,10 +281,12 @@ class Preprocessor {
     StatisticsPass statistics_;
     Voxels voxels_{};
     Placement placement_{};
+    Coverage coverage_{};
     std::vector<Extremes> extremes_;
     std::vector<ChannelPlan> channels_;
     Taps column_taps_, row_taps_;
     std::size_t slice_ = 0, channel_ = 0;
+    detail::KeptPlanes kept_;
     std::vector<float> row_;
     std::vector<float> narrowed_;
 };

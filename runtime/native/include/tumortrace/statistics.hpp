@@ -12,6 +12,7 @@
 #include <limits>
 #include <vector>
 
+#include "tumortrace/coverage.hpp"
 #include "tumortrace/dispatch.hpp"
 #include "tumortrace/levels.hpp"
 #include "tumortrace/voxels.hpp"
@@ -58,6 +59,7 @@ struct ChannelFindings {
     double only_value;  ///< with `Refusal::one_value`
     ChannelStatistics statistics;
     Levels levels;
+    Background background;
 };
 
 /// (min(max(x, low), high) - mean) x scale, each step rounded to float32.
@@ -123,16 +125,12 @@ inline std::size_t nearest_rank(const Counts& counts, std::uint64_t total, doubl
     return level;
 }
 
-/// Takes what is not foreground out of `counts`.
-inline void keep_foreground(Counts counts, std::size_t background, const StatisticsRule& rule) noexcept {
-    if (rule.foreground == Foreground::not_border) {
-        counts.of[background] = 0;
-        return;
-    }
-    const auto dark = static_cast<double>(background);
+inline Background find_background(Counts counts, std::size_t border, const StatisticsRule& rule) noexcept {
+    if (rule.foreground == Foreground::not_border) return {border, border + 1};
+    const auto dark = static_cast<double>(border);
     const auto bright = static_cast<double>(nearest_rank(counts, counts.total(), bright_percentile));
     const double threshold = dark + rule.foreground_fraction * (bright - dark);
-    std::fill_n(counts.of, std::min(counts.size, static_cast<std::size_t>(threshold) + 1), 0U);
+    return {0, std::min(counts.size, static_cast<std::size_t>(threshold) + 1)};
 }
 
 struct Moments {
@@ -155,24 +153,25 @@ inline Moments moments(const Counts& counts, std::uint64_t total, std::size_t lo
 
 /// Statistics from the counts of a channel and of its border, the former of which are changed.
 inline ChannelFindings evaluate(Counts counts, const Counts& border, const Levels& levels, const StatisticsRule& rule) {
-    const std::size_t background = nearest_rank(border, border.total(), 50);
-    keep_foreground(counts, background, rule);
+    const std::size_t median = nearest_rank(border, border.total(), 50);
+    const Background background = find_background(counts, median, rule);
+    std::fill(counts.of + background.begin, counts.of + background.end, 0U);
     const std::uint64_t total = counts.total();
     if (total == 0) {
-        return {Refusal::no_foreground, 0, {}, levels};
+        return {Refusal::no_foreground, 0, {}, levels, background};
     }
     const std::size_t low = nearest_rank(counts, total, rule.low_percentile);
     const std::size_t high = nearest_rank(counts, total, rule.high_percentile);
     const auto [mean, deviation] = moments(counts, total, low, high);
     const auto value = [&](double level) { return levels.origin + levels.step * level; };
     if (levels.step * deviation * static_cast<double>(std::numeric_limits<float>::max()) < 1) {
-        return {Refusal::one_value, value(static_cast<double>(low)), {}, levels};
+        return {Refusal::one_value, value(static_cast<double>(low)), {}, levels, background};
     }
     const ChannelStatistics statistics{
-        static_cast<float>(value(static_cast<double>(background))), static_cast<float>(value(static_cast<double>(low))),
+        static_cast<float>(value(static_cast<double>(median))), static_cast<float>(value(static_cast<double>(low))),
         static_cast<float>(value(static_cast<double>(high))), static_cast<float>(value(mean)),
         static_cast<float>(1.0 / (levels.step * deviation))};
-    return {Refusal::none, 0, statistics, levels};
+    return {Refusal::none, 0, statistics, levels, background};
 }
 
 /// Levels of float32 values: floor((value - origin) / step + 0.5).
@@ -225,10 +224,11 @@ class StatisticsPass {
         const std::uint32_t possible = read.size_bytes == 1 ? 256 : level_count;
         Levels levels = narrow ? Levels{true, read.least_key, possible, 0, 1} : spread(read, extremes);
         if (levels.count == 1) {
-            return {Refusal::no_foreground, 0, {}, levels};
+            return {Refusal::no_foreground, 0, {}, levels, {0, 1}};
         }
         everything_.clear(levels.count);
         border_.clear(levels.count);
+        spans_.reset(voxels);
         count(voxels, channel, levels);
         detail::Counts counts{everything_.counts(), levels.count}, border{border_.counts(), levels.count};
         if (narrow) {
@@ -237,9 +237,13 @@ class StatisticsPass {
             levels.count = static_cast<std::uint32_t>(counts.size);
             levels.origin = read.key_double(levels.least);
             border = {border.of + unused, counts.size};
+            spans_.lower(unused);
         }
         return detail::evaluate(counts, border, levels, rule);
     }
+
+    /// The levels of the channel that was looked at last, as `ChannelFindings::background` has them.
+    const LevelSpans& spans() const noexcept { return spans_; }
 
   private:
     /// The levels of a channel whose extremes are known.
@@ -273,6 +277,7 @@ class StatisticsPass {
             read_levels(voxels.type, row, levels);
             const bool outside = narrow || y < detail::border_px || y + detail::border_px >= rows;
             everything_.add(row_levels_.data(), columns);
+            vectorised(vectors_, [&] { spans_.add_row(row_levels_.data(), y); });
             border_.add(row_levels_.data(), outside ? columns : detail::border_px);
             if (!outside) border_.add(row_levels_.data() + columns - detail::border_px, detail::border_px);
             y = y + 1 == rows ? 0 : y + 1;
@@ -295,6 +300,7 @@ class StatisticsPass {
     Vectors vectors_;
     Histogram everything_;
     Histogram border_;
+    LevelSpans spans_;
     std::vector<std::uint16_t> row_levels_;
     std::vector<float> row_values_;
 };

@@ -1,0 +1,124 @@
+// Where in a scan there is a head: which slices, and which part of them.
+
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "tumortrace/voxels.hpp"
+
+namespace tumortrace {
+
+/// The levels that are not foreground, from `begin` to `end` - 1.
+struct Background {
+    std::size_t begin;
+    std::size_t end;
+};
+
+/// Least and greatest level among some voxels.
+struct LevelSpan {
+    std::uint16_t least = std::numeric_limits<std::uint16_t>::max();
+    std::uint16_t greatest = 0;
+
+    void add(LevelSpan other) noexcept {
+        least = std::min(least, other.least);
+        greatest = std::max(greatest, other.greatest);
+    }
+
+    /// Whether a level is foreground.
+    bool leaves(Background background, std::size_t lowered) const noexcept {
+        return least < background.begin + lowered || greatest >= background.end + lowered;
+    }
+};
+
+/// The levels of each slice of one channel, of each row over all slices, and of each column.
+class LevelSpans {
+  public:
+    /// Starts anew, for slices of this size.
+    void reset(const Voxels& voxels) {
+        rows_.assign(voxels.rows(), LevelSpan{});
+        slices_.clear();
+        slices_.reserve(voxels.slices());
+        least_.assign(voxels.columns(), LevelSpan{}.least);
+        greatest_.assign(voxels.columns(), LevelSpan{}.greatest);
+        lowered_ = 0;
+    }
+
+    /// Adds the next row of the scan, which is row `y` of its slice.
+    void add_row(const std::uint16_t* __restrict levels, std::size_t y) {
+        std::uint16_t* __restrict least = least_.data();
+        std::uint16_t* __restrict greatest = greatest_.data();
+        std::uint16_t row_least = LevelSpan{}.least, row_greatest = LevelSpan{}.greatest;
+        const std::size_t columns = least_.size();
+        for (std::size_t x = 0; x < columns; ++x) {
+            const std::uint16_t level = levels[x];
+            least[x] = level < least[x] ? level : least[x];
+            greatest[x] = level > greatest[x] ? level : greatest[x];
+            row_least = level < row_least ? level : row_least;
+            row_greatest = level > row_greatest ? level : row_greatest;
+        }
+        if (y == 0) slices_.emplace_back();
+        rows_[y].add({row_least, row_greatest});
+        slices_.back().add({row_least, row_greatest});
+    }
+
+    /// Says that levels are counted from `unused` on now.
+    void lower(std::size_t unused) noexcept { lowered_ = unused; }
+
+    bool slice_leaves(std::size_t slice, Background background) const noexcept {
+        return slices_[slice].leaves(background, lowered_);
+    }
+    bool row_leaves(std::size_t row, Background background) const noexcept {
+        return rows_[row].leaves(background, lowered_);
+    }
+    bool column_leaves(std::size_t column, Background background) const noexcept {
+        return LevelSpan{least_[column], greatest_[column]}.leaves(background, lowered_);
+    }
+
+  private:
+    std::vector<LevelSpan> rows_;
+    std::vector<LevelSpan> slices_;
+    std::vector<std::uint16_t> least_, greatest_;
+    std::size_t lowered_ = 0;
+};
+
+/// From `begin` to `end` - 1; empty where they are the same.
+struct Extent {
+    std::size_t begin;
+    std::size_t end;
+
+    void add(std::size_t index) noexcept {
+        begin = begin == end ? index : std::min(begin, index);
+        end = std::max(end, index + 1);
+    }
+};
+
+/// Where a scan has foreground in one of its channels.
+struct Coverage {
+    std::vector<bool> slices;  ///< of each, whether it has any
+    Extent rows;
+    Extent columns;
+
+    void reset(const Voxels& voxels) {
+        slices.assign(voxels.slices(), false);
+        rows = columns = {0, 0};
+    }
+
+    /// Adds a channel of a scan of this size.
+    void add(const LevelSpans& spans, Background background, const Voxels& voxels) {
+        for (std::size_t slice = 0; slice < voxels.slices(); ++slice) {
+            if (spans.slice_leaves(slice, background)) slices[slice] = true;
+        }
+        for (std::size_t row = 0; row < voxels.rows(); ++row) {
+            if (spans.row_leaves(row, background)) rows.add(row);
+        }
+        for (std::size_t column = 0; column < voxels.columns(); ++column) {
+            if (spans.column_leaves(column, background)) columns.add(column);
+        }
+    }
+};
+
+}  // namespace tumortrace
