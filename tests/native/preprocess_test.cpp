@@ -87,7 +87,7 @@ std::vector<float> planes_of(Preprocessor& preprocessor, const PreprocessingSpec
     return planes;
 }
 
-/// What a channel's planes are by the definition, for integers from 0 up that the grid holds pixel by pixel.
+/// What a channel's planes are by the definition, for small integers that the grid holds pixel by pixel.
 template <typename Stored>
 std::vector<float> plane_slowly(const Scan<Stored>& scan, std::size_t channel, Size grid) {
     const auto [slices, rows, columns, channels] = scan.shape;
@@ -146,7 +146,10 @@ std::vector<float> plane_slowly(const Scan<Stored>& scan, std::size_t channel, S
 TEST_CASE_TEMPLATE("planes are what the definition says, however voxels are stored", Stored, std::uint8_t, std::int8_t,
                    std::uint16_t, std::int16_t, std::uint32_t, std::int32_t, std::uint64_t, std::int64_t) {
     for (const std::size_t columns : {5U, 16U, 33U, 67U}) {
-        const Scan<Stored> scan({2, 21, columns, 1});
+        Scan<Stored> scan({2, 21, columns, 1});
+        if constexpr (std::is_signed_v<Stored>) {
+            for (Stored& value : scan.stored) value = static_cast<Stored>(value - 64);
+        }
         const PreprocessingSpec spec{{24, 70}, Fit::pad, above_border, {}};
         for (const Vectors vectors : every_vectors()) {
             CAPTURE(columns);

@@ -154,10 +154,9 @@ void add_extremes(Vectors vectors, Row row, Extremes& extremes) noexcept {
 template <typename Stored>
 void write_levels(Vectors vectors, Row row, std::int64_t origin, std::uint16_t* __restrict levels) noexcept {
     if constexpr (std::is_integral_v<Stored>) {
-        using Unsigned = std::make_unsigned_t<Stored>;
         const auto low = static_cast<std::uint16_t>(key_integer<Stored>(origin));
         for_each_voxel<Stored>(vectors, row, [&](std::size_t i, Stored value) {
-            levels[i] = static_cast<std::uint16_t>(static_cast<Unsigned>(value) - low);
+            levels[i] = static_cast<std::uint16_t>(static_cast<std::uint16_t>(value) - low);
         });
     }
 }
