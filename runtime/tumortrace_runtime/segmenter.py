@@ -92,7 +92,8 @@ class Segmenter:
 
         self.backend = load(None)
         self._crop = Crop(load, self.backend) if crop else None
-        self._preprocessor = Preprocessor(self.bundle.preprocessing)
+        # Statistics are taken before the network runs, while all processors are free.
+        self._preprocessor = Preprocessor(self.bundle.preprocessing, threads=threads or cpu.threads)
         self._postprocessor = Postprocessor(self.bundle.postprocessing)
         self._lock = threading.Lock()
 

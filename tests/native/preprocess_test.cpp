@@ -341,3 +341,29 @@ TEST_CASE("a scan that is opened again gives the same planes, and takes no more 
     CHECK(after == before);
     CHECK(again == batch);
 }
+
+TEST_CASE_TEMPLATE("statistics do not depend on the number of threads", Stored, std::uint8_t, std::int32_t, float) {
+    const PreprocessingSpec spec{{24, 26}, Fit::pad, above_border, std::nullopt};
+    const Scan<Stored> scan({5, 20, 22, 3}, 4);
+    Preprocessor alone(spec);
+    REQUIRE(alone.open(scan.view()).problem == Problem::none);
+    for (const std::size_t threads : {2U, 3U, 8U}) {
+        Preprocessor preprocessor(spec, tumortrace::widest_vectors(), threads);
+        for (int turn = 0; turn < 2; ++turn) {
+            REQUIRE(preprocessor.open(scan.view()).problem == Problem::none);
+            CHECK(planes_of(preprocessor, spec) == planes_of(alone, spec));
+            CHECK(preprocessor.coverage().slices == alone.coverage().slices);
+            CHECK(preprocessor.coverage().rows.begin == alone.coverage().rows.begin);
+            CHECK(preprocessor.coverage().rows.end == alone.coverage().rows.end);
+            CHECK(preprocessor.coverage().columns.begin == alone.coverage().columns.begin);
+            CHECK(preprocessor.coverage().columns.end == alone.coverage().columns.end);
+        }
+    }
+}
+
+TEST_CASE("voxels that are not finite are counted by every thread") {
+    Scan<float> scan({5, 20, 22, 1});
+    for (const std::size_t voxel : {3U, 900U, 2100U}) scan.stored[voxel] = std::numeric_limits<float>::quiet_NaN();
+    Preprocessor preprocessor({{24, 26}, Fit::pad, above_border, std::nullopt}, tumortrace::widest_vectors(), 3);
+    CHECK(preprocessor.open(scan.view()).not_finite == 3);
+}
