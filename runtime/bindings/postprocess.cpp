@@ -69,9 +69,9 @@ tumortrace::Cleaning cleaning(std::size_t opening_px, std::size_t closing_px, bo
 class Postprocessor {
   public:
     Postprocessor(float threshold_logit, std::size_t opening_px, std::size_t closing_px, bool fill_holes,
-                  std::size_t min_lesion_voxels, int connectivity)
+                  std::size_t min_lesion_voxels, int connectivity, std::size_t threads)
         : threshold_(threshold_logit),
-          core_(cleaning(opening_px, closing_px, fill_holes, min_lesion_voxels, connectivity)) {
+          core_(cleaning(opening_px, closing_px, fill_holes, min_lesion_voxels, connectivity), threads) {
         require(!std::isnan(threshold_logit), "threshold_logit is NaN; a number wanted.");
     }
 
@@ -246,13 +246,14 @@ Args:
     fill_holes: whether holes in each slice are filled.
     min_lesion_voxels: components of fewer voxels are removed.
     connectivity: 6, 18 or 26.
+    threads: that share the slices of every call; of 1 to 1024, and sleep in between. Results do not depend on it.
 
 Raises:
-    ValueError: the threshold is NaN, or `connectivity` is another number.
+    ValueError: the threshold is NaN, `connectivity` is another number, or there are not so many threads.
     TypeError: a number is negative.)")
-        .def(nb::init<float, std::size_t, std::size_t, bool, std::size_t, int>(), nb::kw_only(), "threshold_logit"_a,
-             "opening_px"_a = 0, "closing_px"_a = 0, "fill_holes"_a = false, "min_lesion_voxels"_a = 0,
-             "connectivity"_a = 26)
+        .def(nb::init<float, std::size_t, std::size_t, bool, std::size_t, int, std::size_t>(), nb::kw_only(),
+             "threshold_logit"_a, "opening_px"_a = 0, "closing_px"_a = 0, "fill_holes"_a = false,
+             "min_lesion_voxels"_a = 0, "connectivity"_a = 26, "threads"_a = 1)
         .def("segment_logits", &Postprocessor::segment_logits, "logits"_a.noconvert(), nb::kw_only(),
              "temperature"_a = nb::none(), "pixel_mm"_a = nb::none(), "labels"_a = false)
         .def("segment_logits", &Postprocessor::segment_halves, "logits"_a.noconvert(), nb::kw_only(),

@@ -102,14 +102,14 @@ class Preprocessor {
   public:
     Preprocessor(Pair grid_px, bool resize, bool not_border, double foreground_fraction,
                  std::pair<double, double> clip_percentiles, std::optional<std::size_t> reference,
-                 const std::optional<std::string>& vectors)
+                 const std::optional<std::string>& vectors, std::size_t threads)
         : grid_{grid_px.first, grid_px.second},
           core_({grid_,
                  resize ? tumortrace::Fit::resize : tumortrace::Fit::pad,
                  {not_border ? tumortrace::Foreground::not_border : tumortrace::Foreground::above_border,
                   foreground_fraction, clip_percentiles.first, clip_percentiles.second},
                  reference},
-                vectors_of(vectors)) {
+                vectors_of(vectors), threads) {
         constexpr std::size_t most_px = 4096;
         require(0 < grid_.rows && grid_.rows <= most_px && 0 < grid_.columns && grid_.columns <= most_px,
                 "grid_px: 1 to 4096 px wanted.");
@@ -246,13 +246,15 @@ Args:
     clip_percentiles: (low, high), 0 <= low < high <= 100.
     reference: the channel whose copies stand for a missing sequence, or None.
     vectors: "baseline", "avx2" or "avx512"; None for the widest that this CPU has.
+    threads: that share the slices when statistics are taken; of 1 to 1024, and sleep in between. Results do not depend
+        on it.
 
 Raises:
     ValueError: a value is not as said above.)")
         .def(nb::init<Pair, bool, bool, double, std::pair<double, double>, std::optional<std::size_t>,
-                      const std::optional<std::string>&>(),
+                      const std::optional<std::string>&, std::size_t>(),
              nb::kw_only(), "grid_px"_a, "resize"_a, "not_border"_a, "foreground_fraction"_a, "clip_percentiles"_a,
-             "reference"_a = nb::none(), "vectors"_a = nb::none())
+             "reference"_a = nb::none(), "vectors"_a = nb::none(), "threads"_a = 1)
         .def(
             "open", &Preprocessor::open, "voxels"_a.noconvert(), "replaced"_a,
             nb::sig("def open(self, voxels: NDArray[numpy.generic], replaced: list[bool]) -> "

@@ -66,12 +66,14 @@ class Preprocessor:
         clip_percentiles: (low, high), 0 <= low < high <= 100.
         reference: the channel whose copies stand for a missing sequence, or None.
         vectors: "baseline", "avx2" or "avx512"; None for the widest that this CPU has.
+        threads: that share the slices when statistics are taken; of 1 to 1024, and sleep in between. Results do not depend
+            on it.
 
     Raises:
         ValueError: a value is not as said above.
     """
 
-    def __init__(self, *, grid_px: tuple[int, int], resize: bool, not_border: bool, foreground_fraction: float, clip_percentiles: tuple[float, float], reference: int | None = None, vectors: str | None = None) -> None: ...
+    def __init__(self, *, grid_px: tuple[int, int], resize: bool, not_border: bool, foreground_fraction: float, clip_percentiles: tuple[float, float], reference: int | None = None, vectors: str | None = None, threads: int = 1) -> None: ...
 
     def open(self, voxels: NDArray[numpy.generic], replaced: list[bool]) -> tuple[str, int, int, float]:
         """
@@ -244,13 +246,14 @@ class Postprocessor:
         fill_holes: whether holes in each slice are filled.
         min_lesion_voxels: components of fewer voxels are removed.
         connectivity: 6, 18 or 26.
+        threads: that share the slices of every call; of 1 to 1024, and sleep in between. Results do not depend on it.
 
     Raises:
-        ValueError: the threshold is NaN, or `connectivity` is another number.
+        ValueError: the threshold is NaN, `connectivity` is another number, or there are not so many threads.
         TypeError: a number is negative.
     """
 
-    def __init__(self, *, threshold_logit: float, opening_px: int = 0, closing_px: int = 0, fill_holes: bool = False, min_lesion_voxels: int = 0, connectivity: int = 26) -> None: ...
+    def __init__(self, *, threshold_logit: float, opening_px: int = 0, closing_px: int = 0, fill_holes: bool = False, min_lesion_voxels: int = 0, connectivity: int = 26, threads: int = 1) -> None: ...
 
     @overload
     def segment_logits(self, logits: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], *, temperature: float | None = None, pixel_mm: Sequence[float] | None = None, labels: bool = False) -> tuple[Annotated[NDArray[numpy.uint8], dict(shape=(None, None, None), order='C')], Annotated[NDArray[numpy.uint32], dict(shape=(None, None, None), order='C')] | None, list[Lesion], LesionRuns]: ...

@@ -51,6 +51,10 @@ class OutputError(InputError):
     """A result could not be written: the disk is full, the place is not writable, or already taken."""
 
 
+class ResourceError(TumorTraceError):
+    """This machine has too little memory for what was asked."""
+
+
 class AccuracyError(TumorTraceError):
     """An accuracy that was required was not reached."""
 

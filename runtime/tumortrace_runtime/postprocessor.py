@@ -79,17 +79,26 @@ class Postprocessor:
 
     Args:
         spec: what to do.
+        threads: that share the slices of every call, the caller's among them; they sleep in between. Results do not
+            depend on it.
+
+    Raises:
+        InputError: there are not so many threads.
     """
 
-    def __init__(self, spec: Postprocessing) -> None:
-        self._core = _native.Postprocessor(
-            threshold_logit=spec.threshold_logit.item(),
-            opening_px=spec.opening_px,
-            closing_px=spec.closing_px,
-            fill_holes=spec.fill_holes,
-            min_lesion_voxels=spec.min_lesion_voxels,
-            connectivity=spec.connectivity,
-        )
+    def __init__(self, spec: Postprocessing, threads: int = 1) -> None:
+        if threads < 1:
+            raise InputError(f"threads: {threads} given; 1 or more wanted.")
+        with _refused("postprocessor"):
+            self._core = _native.Postprocessor(
+                threshold_logit=spec.threshold_logit.item(),
+                opening_px=spec.opening_px,
+                closing_px=spec.closing_px,
+                fill_holes=spec.fill_holes,
+                min_lesion_voxels=spec.min_lesion_voxels,
+                connectivity=spec.connectivity,
+                threads=threads,
+            )
         self._spacing_mm: Spacing | None = None
 
     def segment_logits(

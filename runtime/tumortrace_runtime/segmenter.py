@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from tumortrace_runtime.backends import THROUGHPUT, Backend, load_backend
 from tumortrace_runtime.bundle import NARROW_WEIGHTS, Bundle, open_bundle
 from tumortrace_runtime.crop import Crop, Window, head_window, whole_grid
+from tumortrace_runtime.errors import ResourceError
 from tumortrace_runtime.flow import Flow, timed
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.machine import inspect_cpu
@@ -90,7 +92,8 @@ class Segmenter:
 
         self.backend = load(None)
         self._crop = Crop(load, self.backend) if crop else None
-        self._preprocessor = Preprocessor(self.bundle.preprocessing)
+        # Statistics are taken before the network runs, while all processors are free.
+        self._preprocessor = Preprocessor(self.bundle.preprocessing, threads=threads or cpu.threads)
         self._postprocessor = Postprocessor(self.bundle.postprocessing)
         self._lock = threading.Lock()
 
@@ -103,13 +106,15 @@ class Segmenter:
 
         Raises:
             ScanError: a channel is missing, or the voxels are not what the bundle's input contract asks for.
+            ResourceError: there is too little memory.
+            BackendError: the engine failed.
         """
         return self.segment_voxels(scan, scan.geometry.spacing_mm if isinstance(scan, Scan) else None)
 
     def segment_voxels(self, scan: Scan | Array, spacing_mm: Spacing | None) -> Result:
         """What `segment` gives, with this distance between (slices, rows, columns), or None where it is not known."""
         timings_ms = dict.fromkeys(("preprocess", "infer", "postprocess", "total"), 0.0)
-        with self._lock, timed(timings_ms, "total"):
+        with _enough_memory(), self._lock, timed(timings_ms, "total"):
             with timed(timings_ms, "preprocess"):
                 window = self._open(scan)
                 seen = self._preprocessor.coverage().slices
@@ -147,7 +152,7 @@ class Segmenter:
             ScanError: as `segment` raises it.
         """
         last = len(voxels) - 1
-        with self._lock:
+        with _enough_memory(), self._lock:
             flow = self._flow(self._open(voxels), dict.fromkeys(("preprocess", "infer", "postprocess"), 0.0))
             self._begin(1, None)
             head = self._preprocessor.coverage().slices[last]
@@ -204,3 +209,13 @@ def _opened(bundle: Bundle | Path | str, public_key: Path | None) -> Bundle:
     if isinstance(bundle, Bundle):
         return bundle if public_key is None else open_bundle(bundle.path, public_key=public_key)
     return open_bundle(find_bundle(bundle), public_key=public_key)
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as problem:
+        raise ResourceError(
+            "too little memory for this scan; end other programs, or segment a smaller one."
+        ) from problem

@@ -79,6 +79,39 @@ TEST_CASE("slices in batches give what they give at once") {
     }
 }
 
+TEST_CASE("results do not depend on the number of threads") {
+    const Measurements measurements{1.5F, {{1.0, 0.5}}};
+    for (const Placement& placement : placements) {
+        const auto logits = noise(placement);
+        Postprocessor alone(cleaning);
+        alone.begin(slices, placement, measurements);
+        add(alone, placement, logits, {slices});
+        alone.finish();
+        for (const std::size_t threads : {2U, 3U, 9U}) {
+            Postprocessor postprocessor(cleaning, threads);
+            for (const std::size_t size : {slices, std::size_t{2}}) {
+                postprocessor.begin(slices, placement, measurements);
+                add(postprocessor, placement, logits, {size});
+                postprocessor.finish();
+                CHECK(same(postprocessor.lesions(), alone.lesions()));
+            }
+        }
+    }
+}
+
+TEST_CASE("every thread counts NaN, and tells the caller what it refuses") {
+    const Placement& placement = placements[0];
+    auto logits = noise(placement);
+    for (const std::size_t pixel : {5U, 6U, 9000U, 14000U}) logits[pixel] = std::numeric_limits<float>::quiet_NaN();
+    Postprocessor postprocessor(cleaning, 3);
+    postprocessor.begin(slices, placement);
+    CHECK(postprocessor.add(FloatLogits(0.2F), {logits.data(), slices, 1, placement.grid}) == 4);
+
+    const std::vector<std::uint8_t> mask(3 * 2 * 2);
+    postprocessor.begin(3, {{4, 4}, {2, 2}, {0, 0}, {2, 2}});
+    CHECK_THROWS_AS(postprocessor.add(tumortrace::ByteMask(), {mask.data(), 3, 1, {2, 2}}), std::invalid_argument);
+}
+
 TEST_CASE("slices that are skipped are background") {
     const Placement& placement = placements[1];
     auto logits = noise(placement);
@@ -106,14 +139,14 @@ TEST_CASE("a scan like one before is added without allocating") {
     for (const Placement& placement : placements) {
         const auto logits = noise(placement);
         const std::size_t plane = placement.grid.rows * placement.grid.columns;
-        Postprocessor postprocessor(cleaning);
+        Postprocessor postprocessor(cleaning, 2);
         std::vector<std::uint8_t> image(30 * 70), mask(slices * 30 * 70);
         const auto segment = [&] {
             postprocessor.begin(slices, placement, {1.5F, {{1.0, 1.0}}});
-            for (std::size_t slice = 0; slice < slices; ++slice) {
-                const tumortrace::Output<float> output{logits.data() + slice * plane, 1, 1, placement.grid};
+            for (std::size_t start = 0, count = 1; start < slices; start += count, count = 3) {
+                const tumortrace::Output<float> output{logits.data() + start * plane, count, 1, placement.grid};
                 CHECK(postprocessor.add(FloatLogits(0.2F), output) == 0);
-                postprocessor.paint_slice(slice, image.data());
+                postprocessor.paint_slice(start, image.data());
             }
             postprocessor.finish();
             postprocessor.paint_mask(mask.data());

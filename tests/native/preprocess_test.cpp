@@ -87,7 +87,7 @@ std::vector<float> planes_of(Preprocessor& preprocessor, const PreprocessingSpec
     return planes;
 }
 
-/// What a channel's planes are by the definition, for integers from 0 up that the grid holds pixel by pixel.
+/// What a channel's planes are by the definition, for small integers that the grid holds pixel by pixel.
 template <typename Stored>
 std::vector<float> plane_slowly(const Scan<Stored>& scan, std::size_t channel, Size grid) {
     const auto [slices, rows, columns, channels] = scan.shape;
@@ -146,7 +146,10 @@ std::vector<float> plane_slowly(const Scan<Stored>& scan, std::size_t channel, S
 TEST_CASE_TEMPLATE("planes are what the definition says, however voxels are stored", Stored, std::uint8_t, std::int8_t,
                    std::uint16_t, std::int16_t, std::uint32_t, std::int32_t, std::uint64_t, std::int64_t) {
     for (const std::size_t columns : {5U, 16U, 33U, 67U}) {
-        const Scan<Stored> scan({2, 21, columns, 1});
+        Scan<Stored> scan({2, 21, columns, 1});
+        if constexpr (std::is_signed_v<Stored>) {
+            for (Stored& value : scan.stored) value = static_cast<Stored>(value - 64);
+        }
         const PreprocessingSpec spec{{24, 70}, Fit::pad, above_border, {}};
         for (const Vectors vectors : every_vectors()) {
             CAPTURE(columns);
@@ -337,4 +340,30 @@ TEST_CASE("a scan that is opened again gives the same planes, and takes no more 
     CHECK(opened);
     CHECK(after == before);
     CHECK(again == batch);
+}
+
+TEST_CASE_TEMPLATE("statistics do not depend on the number of threads", Stored, std::uint8_t, std::int32_t, float) {
+    const PreprocessingSpec spec{{24, 26}, Fit::pad, above_border, std::nullopt};
+    const Scan<Stored> scan({5, 20, 22, 3}, 4);
+    Preprocessor alone(spec);
+    REQUIRE(alone.open(scan.view()).problem == Problem::none);
+    for (const std::size_t threads : {2U, 3U, 8U}) {
+        Preprocessor preprocessor(spec, tumortrace::widest_vectors(), threads);
+        for (int turn = 0; turn < 2; ++turn) {
+            REQUIRE(preprocessor.open(scan.view()).problem == Problem::none);
+            CHECK(planes_of(preprocessor, spec) == planes_of(alone, spec));
+            CHECK(preprocessor.coverage().slices == alone.coverage().slices);
+            CHECK(preprocessor.coverage().rows.begin == alone.coverage().rows.begin);
+            CHECK(preprocessor.coverage().rows.end == alone.coverage().rows.end);
+            CHECK(preprocessor.coverage().columns.begin == alone.coverage().columns.begin);
+            CHECK(preprocessor.coverage().columns.end == alone.coverage().columns.end);
+        }
+    }
+}
+
+TEST_CASE("voxels that are not finite are counted by every thread") {
+    Scan<float> scan({5, 20, 22, 1});
+    for (const std::size_t voxel : {3U, 900U, 2100U}) scan.stored[voxel] = std::numeric_limits<float>::quiet_NaN();
+    Preprocessor preprocessor({{24, 26}, Fit::pad, above_border, std::nullopt}, tumortrace::widest_vectors(), 3);
+    CHECK(preprocessor.open(scan.view()).not_finite == 3);
 }

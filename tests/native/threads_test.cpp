@@ -50,7 +50,7 @@ Outcome segment(const std::vector<std::int16_t>& stored) {
     if (preprocessor.open(scan).problem == tumortrace::Problem::none) {
         preprocessor.write_floats({0, shape.slices, 0}, outcome.batch.data());
         tumortrace::Postprocessor postprocessor(cleaning);
-        postprocessor.segment(FloatLogits(outcome.batch.data(), 0.5F), shape, {1.5F, {{1.0, 1.0}}});
+        postprocessor.segment(FloatLogits(0.5F), outcome.batch.data(), shape, {1.5F, {{1.0, 1.0}}});
         postprocessor.paint_labels(outcome.labels.data());
     }
     return outcome;
@@ -80,27 +80,33 @@ TEST_CASE("threads with objects of their own segment the same scan to the same r
 
 TEST_CASE("threads share the slices of a scan, with a cleaner each") {
     const Outcome alone = segment(stored_scan());
-    const FloatLogits logits(alone.batch.data(), 0.5F);
-    std::vector<tumortrace::RunMask> masks(shape.slices);
+    const auto add_slice = [&](std::size_t slice, tumortrace::SliceCleaner& cleaner, tumortrace::CleanedSlices& kept) {
+        const float* const logits = alone.batch.data() + slice * shape.rows * shape.columns;
+        const auto row_of = [&](std::size_t y) {
+            return tumortrace::ClassRow<float>{logits + y * shape.columns, shape.columns};
+        };
+        cleaner.add_slice(FloatLogits(0.5F), row_of, kept);
+    };
+    std::vector<tumortrace::CleanedSlices> kept(shape.slices);
     run_at_once(shape.slices, [&](std::size_t slice) {
         tumortrace::SliceCleaner cleaner;
-        cleaner.prepare(shape, cleaning);
-        masks[slice].reset(shape.rows, shape.columns);
-        cleaner.add_slice(logits, slice, masks[slice]);
+        cleaner.prepare(shape.rows, shape.columns, cleaning, {});
+        kept[slice].reset(shape, false);
+        add_slice(slice, cleaner, kept[slice]);
     });
 
-    tumortrace::RunMask whole;
-    whole.reset(shape.rows, shape.columns);
+    tumortrace::CleanedSlices whole;
+    whole.reset(shape, false);
     tumortrace::SliceCleaner cleaner;
-    cleaner.prepare(shape, cleaning);
+    cleaner.prepare(shape.rows, shape.columns, cleaning, {});
     std::size_t runs = 0;
     for (std::size_t slice = 0; slice < shape.slices; ++slice) {
-        cleaner.add_slice(logits, slice, whole);
-        for (const tumortrace::Run run : masks[slice].runs()) {
-            CHECK(run.begin == whole.runs()[runs].begin);
-            CHECK(run.end == whole.runs()[runs].end);
+        add_slice(slice, cleaner, whole);
+        for (const tumortrace::Run run : kept[slice].mask.runs()) {
+            CHECK(run.begin == whole.mask.runs()[runs].begin);
+            CHECK(run.end == whole.mask.runs()[runs].end);
             ++runs;
         }
     }
-    CHECK(runs == whole.runs().size());
+    CHECK(runs == whole.mask.runs().size());
 }

@@ -8,6 +8,7 @@ EXIT_CODES = {
     errors.TumorTraceError: 1,
     errors.InputError: 2,
     errors.ScanError: 2,
+    errors.NoContrastError: 2,
     errors.DatasetError: 2,
     errors.SpecError: 2,
     errors.CheckpointError: 2,
@@ -15,6 +16,7 @@ EXIT_CODES = {
     errors.ModelError: 2,
     errors.BackendError: 2,
     errors.OutputError: 2,
+    errors.ResourceError: 1,
     errors.AccuracyError: 3,
 }
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -329,3 +331,34 @@ def test_threads_that_share_a_segmenter_get_each_their_own_result(segmenters: di
     with ThreadPoolExecutor(4) as pool:
         for number, result in enumerate(pool.map(segmenter.segment, scans)):
             np.testing.assert_array_equal(result.mask, expected[number % 2])
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+import numpy as np
+from tumortrace_runtime import Segmenter
+from tumortrace_runtime.errors import ResourceError
+small = np.load(sys.argv[2])
+with Segmenter(sys.argv[1], backend="onnxruntime", precision="fp32", threads=1) as segmenter:
+    expected = segmenter.segment(small).mask
+    large = np.zeros((70_000 // 2, 64, 64, 3), np.uint8)  # of which no page is ever written
+    large[: len(small)] = small
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 50_000_000, resource.RLIM_INFINITY))
+    try:
+        segmenter.segment(large)
+    except ResourceError as problem:
+        print(problem)
+    assert (segmenter.segment(small).mask == expected).all()
+"""
+
+
+def test_a_scan_for_which_memory_is_short_is_one_typed_error(tiny_bundle: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "small.npy", phantom().voxels)
+
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY, tiny_bundle, tmp_path / "small.npy"], capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "too little memory for this scan; end other programs, or segment a smaller one.\n"

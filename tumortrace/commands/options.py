@@ -96,13 +96,14 @@ def accelerator_option(command: F) -> F:
 
 
 def engine_options(command: F) -> F:
-    """Add --backend, --device, --precision and --threads, named as `Segmenter` takes them."""
+    """Add --backend, --device, --precision, --threads and --crop, named as `Segmenter` takes them."""
     return _with(
         command,
         click.option("--backend", default="openvino", show_default=True, help="openvino, onnxruntime or tensorrt."),
         click.option("--device", help="By the engine's own name, such as GPU or CUDAExecutionProvider; else its CPU."),
         click.option("--precision", help="fp32, fp16, bf16 or int8.  [default: what BUNDLE prefers]"),
         click.option("--threads", type=click.IntRange(min=1), help="CPU threads; else the engine's choice."),
+        click.option("--crop", is_flag=True, help="Leave margins without head out (OpenVINO): faster, slightly other."),
     )
 
 

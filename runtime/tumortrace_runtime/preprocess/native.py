@@ -48,6 +48,7 @@ class Preprocessor:
     Args:
         spec: the model's preprocessing.
         vectors: "baseline", "avx2" or "avx512", the instructions to use; None for the widest that this CPU has.
+        threads: that share the slices while statistics are taken, and sleep in between. Results do not depend on them.
 
     Attributes:
         spec: as given.
@@ -60,7 +61,7 @@ class Preprocessor:
     placement: Placement
     replaced: tuple[str, ...]
 
-    def __init__(self, spec: Preprocessing, vectors: str | None = None) -> None:
+    def __init__(self, spec: Preprocessing, vectors: str | None = None, threads: int = 1) -> None:
         self.spec = spec
         reference = spec.channels.index(REFERENCE_CHANNEL) if REFERENCE_CHANNEL in spec.channels else None
         self._core = _native.Preprocessor(
@@ -71,6 +72,7 @@ class Preprocessor:
             clip_percentiles=spec.clip_percentiles,
             reference=reference,
             vectors=vectors,
+            threads=threads,
         )
 
     def open(self, scan: Scan | npt.NDArray[np.generic]) -> None:

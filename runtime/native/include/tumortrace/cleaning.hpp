@@ -41,6 +41,12 @@ struct CleanedSlices {
         sums.clear();
         sums.reserve(with_sums ? runs : 0);
     }
+
+    /// Adds other slices.
+    void append(const CleanedSlices& others) {
+        mask.append(others.mask);
+        sums.insert(sums.end(), others.sums.begin(), others.sums.end());
+    }
 };
 
 /// Cleans one slice after the other. Slices are independent of each other: several threads take one cleaner each.

@@ -65,6 +65,16 @@ class LevelSpans {
         slices_.back().add({row_least, row_greatest});
     }
 
+    /// Adds the slices of another part of the scan, which follow on these.
+    void add(const LevelSpans& other) {
+        for (std::size_t y = 0; y < rows_.size(); ++y) rows_[y].add(other.rows_[y]);
+        slices_.insert(slices_.end(), other.slices_.begin(), other.slices_.end());
+        for (std::size_t x = 0; x < least_.size(); ++x) {
+            least_[x] = std::min(least_[x], other.least_[x]);
+            greatest_[x] = std::max(greatest_[x], other.greatest_[x]);
+        }
+    }
+
     /// Says that levels are counted from `unused` on now.
     void lower(std::size_t unused) noexcept { lowered_ = unused; }
 

@@ -45,6 +45,14 @@ class Histogram {
         tables_ == 2 ? add_to<2>(levels, count) : add_to<many_tables>(levels, count);
     }
 
+    /// Counts what another one counted, of as many levels.
+    void add(Histogram& other) noexcept {
+        const std::uint32_t* const counts = other.counts();
+        for (std::size_t level = 0; level < size_; ++level) {
+            counters_[level] += counts[level];
+        }
+    }
+
     /// How often each level was counted.
     std::uint32_t* counts() noexcept {
         for (std::size_t table = 1; table < tables_; ++table) {

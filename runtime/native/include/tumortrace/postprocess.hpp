@@ -20,6 +20,7 @@
 #include "tumortrace/lesions.hpp"
 #include "tumortrace/own_grid.hpp"
 #include "tumortrace/runs.hpp"
+#include "tumortrace/thread_pool.hpp"
 
 namespace tumortrace {
 
@@ -78,7 +79,10 @@ inline void check_placement(const Placement& placement) {
 /// After an error there is no scan until the next one is begun.
 class Postprocessor {
   public:
-    explicit Postprocessor(const Cleaning& cleaning) : cleaning_(cleaning) {}
+    /// @param threads that share the slices of every `add`; results do not depend on it
+    /// @throws std::invalid_argument as `ThreadPool`
+    explicit Postprocessor(const Cleaning& cleaning, std::size_t threads = 1)
+        : cleaning_(cleaning), pool_(threads), workers_(threads) {}
 
     /// Begins a scan.
     ///
@@ -92,11 +96,13 @@ class Postprocessor {
         check_placement(placement);
         placement_ = placement;
         measurements_ = measurements;
-        cleaner_.prepare(shape_.rows, shape_.columns, cleaning_, measurements.temperature);
-        kept_.reset(shape_, measurements.temperature.has_value());
-        if (resamples()) {
-            resampler_.set(placement);
+        for (Worker& worker : workers_) {
+            worker.cleaner.prepare(shape_.rows, shape_.columns, cleaning_, measurements.temperature);
+            if (resamples()) {
+                worker.resampler.set(placement);
+            }
         }
+        kept_.reset(shape_, measurements.temperature.has_value());
         stage_ = Stage::begun;
     }
 
@@ -114,9 +120,15 @@ class Postprocessor {
         if (measurements_.temperature && !Kind::has_logits) {
             throw std::invalid_argument("confidence is asked for; only logits of one class have one.");
         }
+        const std::size_t parts = pool_.share(output.slices, [&](std::size_t part, std::size_t begin, std::size_t end) {
+            add_part(kind, output, begin, end, workers_[part], part == 0 ? kept_ : workers_[part].kept);
+        });
         std::size_t nan = 0;
-        for (std::size_t slice = 0; slice < output.slices; ++slice) {
-            nan += resamples() ? add_resampled(kind, output, slice) : add_window(kind, output, slice);
+        for (std::size_t part = 0; part < parts; ++part) {
+            nan += workers_[part].nan;
+            if (part != 0) {
+                kept_.append(workers_[part].kept);
+            }
         }
         stage_ = nan == 0 ? Stage::begun : Stage::none;
         return nan;
@@ -243,20 +255,44 @@ class Postprocessor {
 
     bool resamples() const noexcept { return !(placement_.scaled == placement_.scan); }
 
+    /// What a thread needs for itself.
+    struct Worker {
+        SliceCleaner cleaner;
+        WindowResampler resampler;
+        CleanedSlices kept;  ///< of all threads but the first, whose are the scan's
+        std::size_t nan;
+    };
+
     template <typename Kind>
-    std::size_t add_window(const Kind& kind, const Output<typename Kind::Value>& output, std::size_t slice) {
-        const auto row_of = [&](std::size_t y) { return window_row(output, placement_, slice, y); };
-        return cleaner_.add_slice(kind, row_of, kept_);
+    void add_part(const Kind& kind, const Output<typename Kind::Value>& output, std::size_t begin, std::size_t end,
+                  Worker& worker, CleanedSlices& kept) const {
+        if (&kept == &worker.kept) {
+            kept.reset({end - begin, shape_.rows, shape_.columns}, measurements_.temperature.has_value());
+        }
+        worker.nan = 0;
+        for (std::size_t slice = begin; slice < end; ++slice) {
+            worker.nan += resamples() ? add_resampled(kind, output, slice, worker, kept)
+                                      : add_window(kind, output, slice, worker, kept);
+        }
     }
 
     template <typename Kind>
-    std::size_t add_resampled(const Kind& kind, const Output<typename Kind::Value>& output, std::size_t slice) {
+    std::size_t add_window(const Kind& kind, const Output<typename Kind::Value>& output, std::size_t slice,
+                           Worker& worker, CleanedSlices& kept) const {
+        const auto row_of = [&](std::size_t y) { return window_row(output, placement_, slice, y); };
+        return worker.cleaner.add_slice(kind, row_of, kept);
+    }
+
+    template <typename Kind>
+    static std::size_t add_resampled(const Kind& kind, const Output<typename Kind::Value>& output, std::size_t slice,
+                                     Worker& worker, CleanedSlices& kept) {
         if constexpr (std::is_same_v<Kind, ByteMask>) {
             throw std::invalid_argument(
                 "a mask cannot be brought back to a grid of another size; export with --output logits.");
         } else {
-            resampler_.begin_slice(kind, output, slice);
-            return cleaner_.add_slice(kind.of_floats(), [&](std::size_t y) { return resampler_.row(y); }, kept_);
+            WindowResampler& resampler = worker.resampler;
+            resampler.begin_slice(kind, output, slice);
+            return worker.cleaner.add_slice(kind.of_floats(), [&](std::size_t y) { return resampler.row(y); }, kept);
         }
     }
 
@@ -277,8 +313,8 @@ class Postprocessor {
     Placement placement_{};
     Measurements measurements_;
     Stage stage_ = Stage::none;
-    SliceCleaner cleaner_;
-    WindowResampler resampler_;
+    ThreadPool pool_;
+    std::vector<Worker> workers_;  ///< one for each thread
     CleanedSlices kept_;
     LesionFinder finder_;
 };

@@ -19,6 +19,7 @@
 #include "tumortrace/half.hpp"
 #include "tumortrace/pack.hpp"
 #include "tumortrace/statistics.hpp"
+#include "tumortrace/thread_pool.hpp"
 #include "tumortrace/voxels.hpp"
 
 namespace tumortrace {
@@ -54,8 +55,10 @@ struct ChannelPlan {
 /// Voxels are not copied: they must stay where they are from `open` to the last batch. One thread at a time.
 class Preprocessor {
   public:
-    explicit Preprocessor(const PreprocessingSpec& spec, Vectors vectors = widest_vectors())
-        : spec_(spec), vectors_(vectors), statistics_(vectors) {}
+    /// @param threads that share the slices when statistics are taken; results do not depend on it
+    /// @throws std::invalid_argument as `ThreadPool`
+    explicit Preprocessor(const PreprocessingSpec& spec, Vectors vectors = widest_vectors(), std::size_t threads = 1)
+        : spec_(spec), vectors_(vectors), pool_(threads), statistics_(vectors, pool_) {}
 
     /// Takes the statistics of a scan's channels.
     ///
@@ -131,7 +134,7 @@ class Preprocessor {
         extremes_.assign(voxels_.channels(), {});
         if (!counts_whole_type(voxels_.type)) {
             for (std::size_t channel = 0; channel < voxels_.channels(); ++channel) {
-                extremes_[channel] = channel_extremes(voxels_, channel, vectors_);
+                extremes_[channel] = statistics_.extremes(voxels_, channel);
             }
         }
         return extremes_;
@@ -278,6 +281,7 @@ class Preprocessor {
 
     PreprocessingSpec spec_;
     Vectors vectors_;
+    ThreadPool pool_;
     StatisticsPass statistics_;
     Voxels voxels_{};
     Placement placement_{};

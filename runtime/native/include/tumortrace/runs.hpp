@@ -46,6 +46,15 @@ class RunMask {
         }
     }
 
+    /// Adds the slices of another mask, of the same size.
+    void append(const RunMask& other) {
+        const auto before = static_cast<std::uint32_t>(runs_.size());
+        runs_.insert(runs_.end(), other.runs_.begin(), other.runs_.end());
+        for (const std::uint32_t end : other.row_ends_) {
+            row_ends_.push_back(before + end);
+        }
+    }
+
     /// Adds a slice of background.
     void append_empty() { row_ends_.insert(row_ends_.end(), rows_, static_cast<std::uint32_t>(runs_.size())); }
 

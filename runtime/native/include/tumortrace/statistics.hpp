@@ -5,7 +5,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -14,7 +13,9 @@
 
 #include "tumortrace/coverage.hpp"
 #include "tumortrace/dispatch.hpp"
+#include "tumortrace/level_counter.hpp"
 #include "tumortrace/levels.hpp"
+#include "tumortrace/thread_pool.hpp"
 #include "tumortrace/voxels.hpp"
 
 namespace tumortrace {
@@ -44,15 +45,6 @@ struct ChannelStatistics {
 /// Why a channel cannot be normalised.
 enum class Refusal { none, no_foreground, one_value };
 
-/// How a channel's voxels are counted: the value of a level is origin + step x level.
-struct Levels {
-    bool exact;  ///< integers that are their own levels; else voxels are rounded to float32 and counted in steps
-    std::int64_t least;   ///< where `exact`, the key of level 0
-    std::uint32_t count;  ///< one more than the greatest level
-    double origin;
-    double step;
-};
-
 /// What `StatisticsPass` finds out about a channel.
 struct ChannelFindings {
     Refusal refusal;
@@ -78,7 +70,6 @@ inline void standardise(float* values, std::size_t count, const ChannelStatistic
 
 namespace detail {
 
-constexpr std::size_t border_px = 4;
 constexpr double bright_percentile = 99.5;
 
 __extension__ using uint128 = unsigned __int128;
@@ -174,23 +165,6 @@ inline ChannelFindings evaluate(Counts counts, const Counts& border, const Level
     return {Refusal::none, 0, statistics, levels, background};
 }
 
-/// Levels of float32 values: floor((value - origin) / step + 0.5).
-inline void count_in_steps(const float* __restrict values, std::size_t count, double origin, double step,
-                           std::uint16_t* __restrict levels) noexcept {
-    // By way of integers of 32 bits, into which vector instructions turn floats of 64.
-    constexpr std::size_t at_once = 64;
-    std::array<std::int32_t, at_once> wide;
-    for (std::size_t start = 0; start < count; start += at_once) {
-        const std::size_t some = std::min(at_once, count - start);
-        for (std::size_t i = 0; i < some; ++i) {
-            wide[i] = static_cast<std::int32_t>((values[start + i] - origin) / step + 0.5);
-        }
-        for (std::size_t i = 0; i < some; ++i) {
-            levels[start + i] = static_cast<std::uint16_t>(wide[i]);
-        }
-    }
-}
-
 }  // namespace detail
 
 /// Whether every value of a type has a level of its own, so that statistics need no extremes.
@@ -204,10 +178,23 @@ inline Extremes channel_extremes(const Voxels& voxels, std::size_t channel, Vect
     return extremes;
 }
 
-/// Statistics of channels, one after the other, in buffers that are allocated once.
+/// Statistics of channels, one after the other, in buffers that are allocated once. Threads share the slices; what they
+/// count adds up to the same whatever their number.
 class StatisticsPass {
   public:
-    explicit StatisticsPass(Vectors vectors = widest_vectors()) : vectors_(vectors) {}
+    /// @param pool for as long as this
+    StatisticsPass(Vectors vectors, ThreadPool& pool)
+        : vectors_(vectors), pool_(pool), counters_(pool.threads()), extremes_(pool.threads()) {}
+
+    /// Least and greatest voxel of a channel, and how many are not finite as float32.
+    Extremes extremes(const Voxels& voxels, std::size_t channel) {
+        const std::size_t parts =
+            pool_.share(voxels.slices(), [&](std::size_t part, std::size_t begin, std::size_t end) {
+                extremes_[part] = channel_extremes(slices_of(voxels, begin, end), channel, vectors_);
+            });
+        for (std::size_t part = 1; part < parts; ++part) extremes_[0].add(extremes_[part]);
+        return extremes_[0];
+    }
 
     /// The statistics of a channel.
     ///
@@ -215,10 +202,6 @@ class StatisticsPass {
     /// @param extremes of the channel, all of it finite; ignored where `counts_whole_type`
     ChannelFindings operator()(const Voxels& voxels, std::size_t channel, const Extremes& extremes,
                                const StatisticsRule& rule) {
-        if (row_levels_.size() < voxels.columns()) {
-            row_levels_.resize(voxels.columns());
-            row_values_.resize(voxels.columns());
-        }
         const Reader& read = reader(voxels.type);
         const bool narrow = counts_whole_type(voxels.type);
         const std::uint32_t possible = read.size_bytes == 1 ? 256 : level_count;
@@ -226,24 +209,21 @@ class StatisticsPass {
         if (levels.count == 1) {
             return {Refusal::no_foreground, 0, {}, levels, {0, 1}};
         }
-        everything_.clear(levels.count);
-        border_.clear(levels.count);
-        spans_.reset(voxels);
-        count(voxels, channel, levels);
-        detail::Counts counts{everything_.counts(), levels.count}, border{border_.counts(), levels.count};
+        LevelCounter& all = count(voxels, channel, levels);
+        detail::Counts counts{all.everything().counts(), levels.count}, border{all.border().counts(), levels.count};
         if (narrow) {
             const std::size_t unused = trim(counts);
             levels.least += static_cast<std::int64_t>(unused);
             levels.count = static_cast<std::uint32_t>(counts.size);
             levels.origin = read.key_double(levels.least);
             border = {border.of + unused, counts.size};
-            spans_.lower(unused);
+            all.spans().lower(unused);
         }
         return detail::evaluate(counts, border, levels, rule);
     }
 
     /// The levels of the channel that was looked at last, as `ChannelFindings::background` has them.
-    const LevelSpans& spans() const noexcept { return spans_; }
+    const LevelSpans& spans() noexcept { return counters_[0].spans(); }
 
   private:
     /// The levels of a channel whose extremes are known.
@@ -269,40 +249,20 @@ class StatisticsPass {
         return unused;
     }
 
-    void count(const Voxels& voxels, std::size_t channel, const Levels& levels) {
-        const std::size_t rows = voxels.rows(), columns = voxels.columns();
-        const bool narrow = columns <= 2 * detail::border_px;
-        std::size_t y = 0;
-        for_each_row(voxels, channel, [&](Row row) {
-            read_levels(voxels.type, row, levels);
-            const bool outside = narrow || y < detail::border_px || y + detail::border_px >= rows;
-            everything_.add(row_levels_.data(), columns);
-            vectorised(vectors_, [&] { spans_.add_row(row_levels_.data(), y); });
-            border_.add(row_levels_.data(), outside ? columns : detail::border_px);
-            if (!outside) border_.add(row_levels_.data() + columns - detail::border_px, detail::border_px);
-            y = y + 1 == rows ? 0 : y + 1;
-        });
-    }
-
-    void read_levels(VoxelType type, Row row, const Levels& levels) {
-        if (levels.exact) {
-            return reader(type).write_levels(vectors_, row, levels.least, row_levels_.data());
-        }
-        const float* values = static_cast<const float*>(row.data);
-        if (type != VoxelType::float32 || row.stride != 1) {
-            reader(type).write_values(vectors_, row, row_values_.data());
-            values = row_values_.data();
-        }
-        vectorised(vectors_,
-                   [&] { detail::count_in_steps(values, row.count, levels.origin, levels.step, row_levels_.data()); });
+    /// The first counter, with what all of them counted.
+    LevelCounter& count(const Voxels& voxels, std::size_t channel, const Levels& levels) {
+        const std::size_t parts =
+            pool_.share(voxels.slices(), [&](std::size_t part, std::size_t begin, std::size_t end) {
+                counters_[part].count(slices_of(voxels, begin, end), channel, levels, vectors_);
+            });
+        for (std::size_t part = 1; part < parts; ++part) counters_[0].add(counters_[part]);
+        return counters_[0];
     }
 
     Vectors vectors_;
-    Histogram everything_;
-    Histogram border_;
-    LevelSpans spans_;
-    std::vector<std::uint16_t> row_levels_;
-    std::vector<float> row_values_;
+    ThreadPool& pool_;
+    std::vector<LevelCounter> counters_;  ///< one for each thread
+    std::vector<Extremes> extremes_;      ///< of the part of each thread
 };
 
 }  // namespace tumortrace

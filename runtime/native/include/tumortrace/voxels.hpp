@@ -37,6 +37,12 @@ struct Extremes {
     std::int64_t least = std::numeric_limits<std::int64_t>::max();
     std::int64_t greatest = std::numeric_limits<std::int64_t>::min();
     std::size_t not_finite = 0;  ///< values that are NaN, infinite or beyond float32
+
+    void add(const Extremes& other) noexcept {
+        least = std::min(least, other.least);
+        greatest = std::max(greatest, other.greatest);
+        not_finite += other.not_finite;
+    }
 };
 
 /// Voxels of one row of one channel.
@@ -154,10 +160,9 @@ void add_extremes(Vectors vectors, Row row, Extremes& extremes) noexcept {
 template <typename Stored>
 void write_levels(Vectors vectors, Row row, std::int64_t origin, std::uint16_t* __restrict levels) noexcept {
     if constexpr (std::is_integral_v<Stored>) {
-        using Unsigned = std::make_unsigned_t<Stored>;
         const auto low = static_cast<std::uint16_t>(key_integer<Stored>(origin));
         for_each_voxel<Stored>(vectors, row, [&](std::size_t i, Stored value) {
-            levels[i] = static_cast<std::uint16_t>(static_cast<Unsigned>(value) - low);
+            levels[i] = static_cast<std::uint16_t>(static_cast<std::uint16_t>(value) - low);
         });
     }
 }
@@ -270,6 +275,14 @@ inline Row row_of(const Voxels& voxels, std::size_t channel, std::size_t slice, 
     const std::ptrdiff_t offset = at(slice, 0) + at(row, 1) + at(column, 2) + at(channel, 3);
     const auto size_bytes = static_cast<std::ptrdiff_t>(reader(voxels.type).size_bytes);
     return {static_cast<const char*>(voxels.data) + offset * size_bytes, voxels.strides[2], count};
+}
+
+/// The slices from `begin` to `end` - 1.
+inline Voxels slices_of(const Voxels& voxels, std::size_t begin, std::size_t end) noexcept {
+    Voxels some = voxels;
+    some.data = row_of(voxels, 0, begin, 0, 0, 0).data;
+    some.shape[0] = end - begin;
+    return some;
 }
 
 /// Calls each(row) for every whole row of a channel.
