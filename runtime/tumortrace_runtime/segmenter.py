@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,10 +14,10 @@ import numpy.typing as npt
 from tumortrace_runtime.backends import THROUGHPUT, Backend, load_backend
 from tumortrace_runtime.bundle import NARROW_WEIGHTS, Bundle, open_bundle
 from tumortrace_runtime.crop import Crop, Window, head_window, whole_grid
-from tumortrace_runtime.errors import ResourceError
 from tumortrace_runtime.flow import Flow, timed
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.machine import inspect_cpu
+from tumortrace_runtime.memory import enough_memory
 from tumortrace_runtime.models import find_bundle
 from tumortrace_runtime.postprocessor import Postprocessor, Spacing
 from tumortrace_runtime.precision import default_precision, suited_precision
@@ -114,7 +113,7 @@ class Segmenter:
     def segment_voxels(self, scan: Scan | Array, spacing_mm: Spacing | None) -> Result:
         """What `segment` gives, with this distance between (slices, rows, columns), or None where it is not known."""
         timings_ms = dict.fromkeys(("preprocess", "infer", "postprocess", "total"), 0.0)
-        with _enough_memory(), self._lock, timed(timings_ms, "total"):
+        with enough_memory(), self._lock, timed(timings_ms, "total"):
             with timed(timings_ms, "preprocess"):
                 window = self._open(scan)
                 seen = self._preprocessor.coverage().slices
@@ -152,7 +151,7 @@ class Segmenter:
             ScanError: as `segment` raises it.
         """
         last = len(voxels) - 1
-        with _enough_memory(), self._lock:
+        with enough_memory(), self._lock:
             flow = self._flow(self._open(voxels), dict.fromkeys(("preprocess", "infer", "postprocess"), 0.0))
             self._begin(1, None)
             head = self._preprocessor.coverage().slices[last]
@@ -209,13 +208,3 @@ def _opened(bundle: Bundle | Path | str, public_key: Path | None) -> Bundle:
     if isinstance(bundle, Bundle):
         return bundle if public_key is None else open_bundle(bundle.path, public_key=public_key)
     return open_bundle(find_bundle(bundle), public_key=public_key)
-
-
-@contextmanager
-def _enough_memory() -> Iterator[None]:
-    try:
-        yield
-    except MemoryError as problem:
-        raise ResourceError(
-            "too little memory for this scan; end other programs, or segment a smaller one."
-        ) from problem

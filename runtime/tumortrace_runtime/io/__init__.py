@@ -22,6 +22,7 @@ from tumortrace_runtime.io.scan import (
     Layout,
     Scan,
 )
+from tumortrace_runtime.memory import enough_memory
 
 __all__ = [
     "CHANNELS",
@@ -109,9 +110,11 @@ def read_case(
     Raises:
         ScanError: a file or a channel is missing; a file is unreadable, of another size, or holds NaN; or its label
             values are unmapped.
+        ResourceError: there is too little memory.
         InputError: the library that decodes the layout is not installed.
     """
-    return load_layout(files.layout).read(files, mapping, channels=channels, with_truth=with_truth)
+    with enough_memory():
+        return load_layout(files.layout).read(files, mapping, channels=channels, with_truth=with_truth)
 
 
 def write_case(layout: str, scan: Scan, root: Path) -> Path:

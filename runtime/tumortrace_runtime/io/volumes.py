@@ -57,7 +57,7 @@ def read_volume(path: Path) -> tuple[npt.NDArray[np.generic], NiftiGeometry]:
     try:
         image = _open(path)
         values = _values(path, image)
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as problem:  # a decoder given a damaged file raises almost anything, from EOFError to zlib.error
         raise _undecodable(path, problem) from problem

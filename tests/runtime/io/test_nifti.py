@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -458,6 +459,34 @@ def test_a_header_that_promises_too_much_is_refused_before_it_is_read(case: Path
     header[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()  # dim[1..3]
     named(case, "t1ce").write_bytes(gzip.compress(bytes(header)))
     assert "voxels are read" in refusal(case)
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+from tumortrace_runtime.errors import ResourceError
+from tumortrace_runtime.io import find_cases, read_case
+(files,) = find_cases(Path(sys.argv[1]))
+read_case(files, channels=("flair",))
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000, resource.RLIM_INFINITY))
+try:
+    read_case(files)
+except ResourceError as problem:
+    print(problem)
+"""
+
+
+def test_a_scan_for_which_memory_is_short_is_one_typed_error(case: Path) -> None:
+    named(case, "t2").unlink()
+    header = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), AFFINE).header
+    header.set_data_shape((600, 600, 700))
+    with named(case, "t2", ".nii").open("wb") as file:
+        file.write(header.binaryblock)
+        file.truncate(352 + 600 * 600 * 700 * 2)  # no block of which is on the disk
+    done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY, case], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "too little memory for this scan; end other programs, or segment a smaller one.\n"
 
 
 def test_another_file_under_the_name_of_a_nifti_is_refused(case: Path) -> None:
