@@ -247,18 +247,17 @@ def _test_fold(crossval: CrossValidation, fold: int, progress: Progress) -> None
     spec = crossval.config.preprocessing
     predict = partial(predict_mask, network, preprocessing=spec, postprocessing=choice.postprocessing)
     with progress(names, f"testing fold {fold}") as shown:
-        evaluated = evaluate_cases((open_case(crossval.index, name) for name in shown), predict)
+        scans = (open_case(crossval.index, name, channels=spec.channels) for name in shown)
+        evaluated = evaluate_cases(scans, predict)
         write_report(crossval.report(fold), evaluated, strata=assign_strata(names, crossval.index), about=about)
 
 
 def _choose(crossval: CrossValidation, fold: int, network: TorchNetwork, progress: Progress) -> Choice:
     """The post-processing that the fold's val chooses."""
-    preprocessing = crossval.config.preprocessing
+    spec = crossval.config.preprocessing
     with progress(crossval.split.part("val", fold), "choosing post-processing") as names:
-        cases = (prepare_case(open_case(crossval.index, name), preprocessing) for name in names)
-        scored = [
-            (tumour_logits(network, case.prepared, preprocessing.context, BATCH_SIZE), case.truth) for case in cases
-        ]
+        cases = (prepare_case(open_case(crossval.index, name, channels=spec.channels), spec) for name in names)
+        scored = [(tumour_logits(network, case.prepared, spec.context, BATCH_SIZE), case.truth) for case in cases]
     tumours = [crossval.index.case(name).tumour_voxels for name in crossval.split.part("train", fold)]
     return choose_postprocessing(scored, crossval.config.postprocessing, tumours)
 

@@ -5,6 +5,7 @@ The hash covers the cases (contents, not places), so that a data set keeps its h
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -212,8 +213,8 @@ def check_document(value: Any, path: Path, kind: str, version: int) -> None:
         raise DatasetError(f"{path}: is a {kind} of version {value.get('version')}; version {version} is wanted.")
 
 
-def open_case(index: Index, case_id: str, *, with_truth: bool = True) -> Scan:
-    """Read one case of the index, after a look at the sizes of its files.
+def open_case(index: Index, case_id: str, *, channels: Sequence[str] | None = None, with_truth: bool = True) -> Scan:
+    """Read one case of the index, as `read_case` does, after a look at the sizes of its files.
 
     Raises:
         DatasetError: the case is not in the index, or a file is gone or of another size.
@@ -221,7 +222,7 @@ def open_case(index: Index, case_id: str, *, with_truth: bool = True) -> Scan:
     """
     case = index.case(case_id)
     _check_files(index.root, case, hashes=False)
-    return read_case(case.files(index.root), index.mapping, with_truth=with_truth)
+    return read_case(case.files(index.root), index.mapping, channels=channels, with_truth=with_truth)
 
 
 def verify_case(index: Index, case_id: str) -> None:

@@ -60,12 +60,13 @@ def open_run(
         CheckpointError: a teacher is missing or damaged.
         ScanError: a case cannot be read, or has no truth.
     """
+    spec = config.preprocessing
 
     def prepared(part: str) -> list[TrainingCase]:
         with progress(split.part(part, fold), f"reading {part}") as names:
-            return [prepare_case(open_case(index, name), config.preprocessing) for name in names]
+            return [prepare_case(open_case(index, name, channels=spec.channels), spec) for name in names]
 
-    opened = [open_teacher(path, index, split, fold, config.preprocessing) for path in teachers]
+    opened = [open_teacher(path, index, split, fold, spec) for path in teachers]
     data = provenance(index, split, fold)
     if opened:
         data["teachers"] = [teacher.weights_sha256 for teacher in opened]

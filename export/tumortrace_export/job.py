@@ -42,4 +42,5 @@ class Job:
 
     def prepared(self, names: Iterable[str]) -> Iterator[TrainingCase]:
         """Cases by their ids, read and preprocessed one after another."""
-        return (prepare_case(open_case(self.index, name), self.spec) for name in names)
+        scans = (open_case(self.index, name, channels=self.spec.channels) for name in names)
+        return (prepare_case(scan, self.spec) for scan in scans)

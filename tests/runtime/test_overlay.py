@@ -86,6 +86,16 @@ def test_a_montage_shows_slices_with_lesions():
     assert draw_montage(scan, prediction, truth).shape == (2 * 512 + 28, 3 * 512, 3)
 
 
+def test_slices_that_are_not_shown_change_nothing():
+    scan = np.random.default_rng(0).integers(0, 900, (20, 64, 64), dtype=np.uint16)
+    prediction = np.zeros_like(scan)
+    prediction[5:9, 10:20, 10:20] = 1
+    brighter = scan.copy()
+    brighter[12:] *= 50
+
+    np.testing.assert_array_equal(draw_montage(brighter, prediction), draw_montage(scan, prediction))
+
+
 @given(areas=st.lists(st.integers(0, 4), min_size=1, max_size=40), count=st.integers(1, 9))
 def test_spread_slices_rise_and_show_lesions(areas, count):
     mask = np.array([[[area > column for column in range(4)]] for area in areas])

@@ -63,7 +63,7 @@ def bench_run(
     opened = open_bundle(bundle, public_key=public_key)
     if part == "test":
         refuse_seen(str(bundle), opened.manifest.get("training", {}), names, index)
-    scans = [open_case(index, name) for name in names]
+    scans = [open_case(index, name, channels=opened.preprocessing.channels) for name in names]
     segmenters, not_run = [], []
     with ExitStack() as stack:
         for backend, precision in opened.choices():

@@ -12,6 +12,7 @@ from tumortrace.commands.options import own_data_options, progress_bar
 
 if TYPE_CHECKING:
     from tumortrace.checkpoint import Checkpoint
+    from tumortrace.dataset import TrainingCase
 
 
 @click.command("calibrate")
@@ -42,10 +43,13 @@ def command(
     split = load_split(split_path, index)
     require_own_split(checkpoint, split, fold)
 
-    validation = [prepare_case(open_case(index, name), checkpoint.preprocessing) for name in split.part("val", fold)]
+    def prepared(name: str) -> TrainingCase:
+        spec = checkpoint.preprocessing
+        return prepare_case(open_case(index, name, channels=spec.channels), spec)
+
+    validation = [prepared(name) for name in split.part("val", fold)]
     with progress_bar(split.part("train", fold), "studying training cases") as names:
-        training = (prepare_case(open_case(index, name), checkpoint.preprocessing) for name in names)
-        calibrated = calibrate(checkpoint, training, validation)
+        calibrated = calibrate(checkpoint, map(prepared, names), validation)
     save_checkpoint(out, calibrated)
     result = _result(out, calibrated)
     click.echo(json.dumps(result) if as_json else _text(result))

@@ -64,12 +64,12 @@ def command(
     index = load_index(index_path)
     split = load_split(split_path, index)
     names = split.part(part, fold)
-    with _predictor(model, engine) as (predict, about, training):
+    with _predictor(model, engine) as (predict, channels, about, training):
         if part == "test":
             refuse_seen(str(model), training, names, index)
         about |= {"part": part, "fold": fold, "index_sha256": index.sha256, "split_sha256": split.sha256}
         with progress_bar(names, "evaluating") as shown:
-            scans = (open_case(index, name) for name in shown)
+            scans = (open_case(index, name, channels=channels) for name in shown)
             evaluated = evaluate_cases(scans, predict, tolerance)
             summary = write_report(out, evaluated, strata=assign_strata(names, index), about=about)
     files = f"{out}: {summary['cases']} cases; cases.csv, summary.json, overlays/"
@@ -77,8 +77,10 @@ def command(
 
 
 @contextmanager
-def _predictor(model: Path, engine: dict[str, Any]) -> Iterator[tuple[Predict, dict[str, Any], dict[str, Any]]]:
-    """A function from scan to mask, what it is, for the report, and what is known of its training."""
+def _predictor(
+    model: Path, engine: dict[str, Any]
+) -> Iterator[tuple[Predict, tuple[str, ...], dict[str, Any], dict[str, Any]]]:
+    """A function from scan to mask, the channels it sees, what it is, for the report, and how it was trained."""
     from tumortrace_runtime.bundle import MANIFEST
 
     if engine["public_key"] is not None or (model / MANIFEST).exists():
@@ -90,7 +92,9 @@ def _predictor(model: Path, engine: dict[str, Any]) -> Iterator[tuple[Predict, d
                 "backend": segmenter.backend.name,
                 "executed_precision": segmenter.backend.executed_precision,
             }
-            yield (lambda scan: segmenter.segment(scan).mask), about, segmenter.bundle.manifest.get("training", {})
+            bundle = segmenter.bundle
+            channels = bundle.preprocessing.channels
+            yield (lambda scan: segmenter.segment(scan).mask), channels, about, bundle.manifest.get("training", {})
     else:
         refuse_given(engine, "a checkpoint runs in PyTorch at fp32; give a bundle")
         from tumortrace.checkpoint import CONFIG, load_checkpoint
@@ -102,4 +106,4 @@ def _predictor(model: Path, engine: dict[str, Any]) -> Iterator[tuple[Predict, d
             "checkpoint_sha256": sha256_file(model / CONFIG),
             "backend": "pytorch",
         }
-        yield CheckpointPredictor(checkpoint), about, dict(checkpoint.training)
+        yield CheckpointPredictor(checkpoint), checkpoint.preprocessing.channels, about, dict(checkpoint.training)

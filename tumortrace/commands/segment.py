@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,9 @@ from tumortrace.commands.options import BUNDLE, engine_options, key_option, prog
 from tumortrace_runtime.command import DonePartly
 
 if TYPE_CHECKING:
-    from tumortrace_runtime.io import CaseFiles, ChannelMapping
+    from concurrent.futures import Future
+
+    from tumortrace_runtime.io import CaseFiles, ChannelMapping, Scan
     from tumortrace_runtime.segmenter import Segmenter
 
 
@@ -57,9 +61,10 @@ def command(
     results = []
     if cases:
         with Segmenter(bundle, **engine) as segmenter, progress_bar(cases, "segmenting") as shown:
-            for files in shown:
+            coming = _read_ahead(cases, mapping, segmenter.bundle.preprocessing.channels)
+            for files, read in zip(shown, coming, strict=True):
                 try:
-                    results.append(_segment(segmenter, files, mapping, out))
+                    results.append(_segment(segmenter, files, read.result, out))
                 except TumorTraceError as problem:
                     refused.append(str(problem))
     if as_json:
@@ -71,17 +76,34 @@ def command(
         raise DonePartly(problem_text) if results else ScanError(problem_text)
 
 
-def _segment(segmenter: Segmenter, files: CaseFiles, mapping: ChannelMapping | None, out: Path) -> dict[str, Any]:
-    """Read, segment and write one case; what stands in its result.json."""
+def _read_ahead(
+    cases: Sequence[CaseFiles], mapping: ChannelMapping | None, channels: tuple[str, ...]
+) -> Iterator[Future[Scan]]:
+    """The scans of cases, one after another; while one is in use the next is read, and no other."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from tumortrace_runtime.io import read_case
+
+    with ThreadPoolExecutor(1) as reader:
+        begun: deque[Future[Scan]] = deque()
+        for files in cases:
+            begun.append(reader.submit(read_case, files, mapping, channels=channels, with_truth=False))
+            if len(begun) > 1:
+                yield begun.popleft()
+        yield from begun
+
+
+def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], out: Path) -> dict[str, Any]:
+    """Segment and write one case; what stands in its result.json, where decoding is what was waited for the scan."""
     from tumortrace_runtime.files import atomic_directory, write_json
-    from tumortrace_runtime.io import read_case, write_mask
+    from tumortrace_runtime.io import write_mask
     from tumortrace_runtime.overlay import draw_montage
     from tumortrace_runtime.png import encode_png
     from tumortrace_runtime.preprocess import reference_number
 
     with atomic_directory(out / files.case_id) as folder:
         started = time.perf_counter()
-        scan = read_case(files, mapping, with_truth=False)
+        scan = read()
         decoded = time.perf_counter()
         result = segmenter.segment(scan)
         segmented = time.perf_counter()

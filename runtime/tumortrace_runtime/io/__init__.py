@@ -90,19 +90,28 @@ def without_case(root: Path, found: Sequence[CaseFiles]) -> list[tuple[Path, str
     return [(folder, reason) for folder in subfolders(root) if folder not in folders]
 
 
-def read_case(files: CaseFiles, mapping: ChannelMapping | None = None, *, with_truth: bool = True) -> Scan:
+def read_case(
+    files: CaseFiles,
+    mapping: ChannelMapping | None = None,
+    *,
+    channels: Sequence[str] | None = None,
+    with_truth: bool = True,
+) -> Scan:
     """Read and validate one case.
 
     Args:
         files: from `find_cases`.
         mapping: the mapping that `find_cases` was given.
+        channels: the sequences that are wanted, such as a model's; None for all. Those in files of their own are left
+            unread when they are not wanted, but for FLAIR, by which a missing sequence is known.
         with_truth: whether the mask is read too, and therefore wanted.
 
     Raises:
-        ScanError: a file is missing, unreadable, of another size, holds NaN, or its label values are unmapped.
+        ScanError: a file or a channel is missing; a file is unreadable, of another size, or holds NaN; or its label
+            values are unmapped.
         InputError: the library that decodes the layout is not installed.
     """
-    return load_layout(files.layout).read(files, mapping, with_truth=with_truth)
+    return load_layout(files.layout).read(files, mapping, channels=channels, with_truth=with_truth)
 
 
 def write_case(layout: str, scan: Scan, root: Path) -> Path:

@@ -20,7 +20,7 @@ from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.files import atomic_directory
 from tumortrace_runtime.io.folders import case_folders, file_names, write_together
 from tumortrace_runtime.io.images import read_tiff, write_tiff
-from tumortrace_runtime.io.scan import CaseFiles, ChannelMapping, Geometry, Scan, check_mask
+from tumortrace_runtime.io.scan import CaseFiles, ChannelMapping, Geometry, Scan, check_channels, check_mask
 from tumortrace_runtime.preprocess import replaced_channels
 
 LAYOUT_CHANNELS = ("t1", "flair", "t1ce")
@@ -48,7 +48,13 @@ def find(root: Path, mapping: ChannelMapping | None = None) -> list[CaseFiles]:
     return [_case(folder) for folder in case_folders(root, _holds_slices)]
 
 
-def read(files: CaseFiles, mapping: ChannelMapping | None = None, *, with_truth: bool = True) -> Scan:
+def read(
+    files: CaseFiles,
+    mapping: ChannelMapping | None = None,
+    *,
+    channels: Sequence[str] | None = None,
+    with_truth: bool = True,
+) -> Scan:
     """Read and validate one case: (slices, rows, columns, 3) uint8, and truth with classes 0 and 1.
 
     Raises:
@@ -56,6 +62,7 @@ def read(files: CaseFiles, mapping: ChannelMapping | None = None, *, with_truth:
             or holds other values than 0 and 255.
         InputError: Pillow is not installed.
     """
+    check_channels(files, LAYOUT_CHANNELS, channels or ())
     slices = _ordered(files.folder, files.images)
     voxels = _stack([read_tiff(each.path, ("RGB",)) for each in slices], [each.path for each in slices])
     return Scan(

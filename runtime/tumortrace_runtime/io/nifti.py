@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import numpy.typing as npt
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.files import atomic_directory, atomic_file
 from tumortrace_runtime.io.folders import case_folders, file_names
-from tumortrace_runtime.io.scan import CHANNELS, CaseFiles, ChannelMapping, Scan, check_mask
+from tumortrace_runtime.io.scan import CHANNELS, CaseFiles, ChannelMapping, Scan, check_channels, check_mask
 from tumortrace_runtime.io.volumes import NiftiGeometry, axis_aligned, grid_distance_mm, read_volume, write_volume
-from tumortrace_runtime.preprocess import replaced_channels
+from tumortrace_runtime.preprocess import REFERENCE_CHANNEL, replaced_channels
 
 WANTED = "*_flair.nii.gz, *_t1.nii.gz, *_t1ce.nii.gz, *_t2.nii.gz, or the files of a mapping"
 
@@ -23,6 +24,9 @@ BRATS = ChannelMapping({name: f"*_{name}.nii*" for name in CHANNELS}, "*_seg.nii
 
 GRID_TOLERANCE = 0.1
 """Files of one case may put a corner of their grid this far apart, as a part of the smallest voxel side."""
+
+FILES_AT_ONCE = 4
+"""So many files of a case are read at the same time: those of a BraTS case without its mask."""
 
 LABEL_TOLERANCE = 1e-4
 """A label stored as a float or with scaling is an integer when it is this near to one."""
@@ -43,30 +47,34 @@ def find(root: Path, mapping: ChannelMapping | None = None) -> list[CaseFiles]:
     return [_case(folder, mapping) for folder in folders]
 
 
-def read(files: CaseFiles, mapping: ChannelMapping | None = None, *, with_truth: bool = True) -> Scan:
+def read(
+    files: CaseFiles,
+    mapping: ChannelMapping | None = None,
+    *,
+    channels: Sequence[str] | None = None,
+    with_truth: bool = True,
+) -> Scan:
     """Read and validate one case.
 
-    Every channel of a mapping must be there; with BraTS names (no mapping), those present are read.
+    Every channel of a mapping must be there; with BraTS names (no mapping), those present are read. Of files of
+    channels that are not wanted, only the names are looked at.
 
     Raises:
         ScanError: a file is missing, there twice, unreadable or on another grid; holds NaN; or a label is unmapped.
         InputError: nibabel is not installed.
     """
-    wanted = mapping or BRATS
-    paths = _channel_paths(files, wanted, all_wanted=mapping is not None)
-    first, geometry = read_volume(next(iter(paths.values())))
-    volumes = [first]
-    for path in list(paths.values())[1:]:
-        volumes.append(_read_on_grid(path, geometry, files.folder))
-    voxels = np.stack(volumes, axis=-1)
-    channels = tuple(paths)
+    names = mapping or BRATS
+    paths = _wanted(files, _channel_paths(files, names, all_wanted=mapping is not None), channels)
+    truth = [_truth_path(files, names)] if with_truth else []
+    volumes, geometry = _read_on_one_grid([*paths.values(), *truth], files.folder)
+    voxels = _last_axis(volumes[: len(paths)])
     return Scan(
         files=files,
-        channels=channels,
+        channels=tuple(paths),
         voxels=voxels,
         geometry=geometry,
-        replaced=replaced_channels(voxels, channels),
-        truth=_read_truth(files, wanted, geometry) if with_truth else None,
+        replaced=replaced_channels(voxels, tuple(paths)),
+        truth=_to_classes(truth[0], volumes[-1], names.labels) if truth else None,
     )
 
 
@@ -141,8 +149,35 @@ def _only(files: CaseFiles, paths: Sequence[Path], pattern: str) -> Path | None:
     return matching[0] if matching else None
 
 
-def _read_on_grid(path: Path, geometry: NiftiGeometry, folder: Path) -> npt.NDArray[np.generic]:
-    voxels, own = read_volume(path)
+def _wanted(files: CaseFiles, paths: Mapping[str, Path], channels: Sequence[str] | None) -> Mapping[str, Path]:
+    """Of channel to file, the channels that are wanted, and the one that others are compared with."""
+    if channels is None:
+        return paths
+    check_channels(files, tuple(paths), channels)
+    return {name: path for name, path in paths.items() if name in channels or name == REFERENCE_CHANNEL}
+
+
+def _read_on_one_grid(paths: Sequence[Path], folder: Path) -> tuple[list[npt.NDArray[np.generic]], NiftiGeometry]:
+    """Volumes that lie where the first does, and its geometry. Of several problems, the first file's is told."""
+    with ThreadPoolExecutor(FILES_AT_ONCE) as readers:
+        read = readers.map(read_volume, paths)
+        first, geometry = next(read)
+        volumes = [first]
+        for path, (voxels, own) in zip(paths[1:], read, strict=True):
+            _check_grid(path, own, geometry, folder)
+            volumes.append(voxels)
+    return volumes, geometry
+
+
+def _last_axis(volumes: Sequence[npt.NDArray[np.generic]]) -> npt.NDArray[np.generic]:
+    """Volumes of one shape as (slices, rows, columns, volumes), each one by itself in memory, slice after slice."""
+    dtype = np.result_type(*(volume.dtype for volume in volumes))
+    planes = np.empty((len(volumes), *volumes[0].shape), dtype)
+    np.stack(volumes, out=planes)
+    return np.moveaxis(planes, 0, -1)
+
+
+def _check_grid(path: Path, own: NiftiGeometry, geometry: NiftiGeometry, folder: Path) -> None:
     if own.shape[:3] != geometry.shape[:3]:
         raise ScanError(f"{path}: has the shape {own.shape[:3]}; the other channels have {geometry.shape[:3]}.")
     assert geometry.spacing_mm is not None
@@ -152,16 +187,15 @@ def _read_on_grid(path: Path, geometry: NiftiGeometry, folder: Path) -> npt.NDAr
             f"{path}: its affine puts voxels {apart_mm:.3g} mm from where the first channel has them; "
             f"all files of {folder.name} must share one grid (resample them first)."
         )
-    return voxels
 
 
-def _read_truth(files: CaseFiles, mapping: ChannelMapping, geometry: NiftiGeometry) -> npt.NDArray[np.uint8]:
+def _truth_path(files: CaseFiles, mapping: ChannelMapping) -> Path:
     if not mapping.truth:
         raise ScanError(f"{files.folder}: the mapping names no label map; add the key 'truth'.")
     path = _only(files, files.truth, mapping.truth)
     if path is None:
         raise ScanError(f"{files.folder}: has no mask; {mapping.truth} is wanted.")
-    return _to_classes(path, _read_on_grid(path, geometry, files.folder), mapping.labels)
+    return path
 
 
 def _to_classes(path: Path, stored: npt.NDArray[np.generic], labels: Mapping[int, int]) -> npt.NDArray[np.uint8]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -86,11 +86,7 @@ class Scan:
         Raises:
             ScanError: a channel is not in the scan.
         """
-        missing = [name for name in names if name not in self.channels]
-        if missing:
-            raise ScanError(
-                f"{self.files.folder}: has channels {', '.join(self.channels)}; {', '.join(missing)} wanted too."
-            )
+        check_channels(self.files, self.channels, names)
         if names == self.channels:
             return self.voxels
         return self.voxels[..., [self.channels.index(name) for name in names]]
@@ -109,6 +105,16 @@ class ChannelMapping:
     channels: Mapping[str, str]
     truth: str = ""
     labels: Mapping[int, int] = field(default_factory=lambda: dict(WHOLE_TUMOUR))
+
+
+def check_channels(files: CaseFiles, there: Sequence[str], wanted: Sequence[str]) -> None:
+    """Refuse a case that lacks a wanted channel.
+
+    Raises:
+        ScanError: it does.
+    """
+    if missing := [name for name in wanted if name not in there]:
+        raise ScanError(f"{files.folder}: has channels {', '.join(there)}; {', '.join(missing)} wanted too.")
 
 
 def check_mask(scan: Scan, mask: npt.NDArray[np.uint8]) -> None:
@@ -132,8 +138,10 @@ class Layout(Protocol):
         """The cases in `root` (a case folder or a folder of them), sorted by name; empty where there are none."""
         ...
 
-    def read(self, files: CaseFiles, mapping: ChannelMapping | None, *, with_truth: bool) -> Scan:
-        """Read and validate one case.
+    def read(
+        self, files: CaseFiles, mapping: ChannelMapping | None, *, channels: Sequence[str] | None, with_truth: bool
+    ) -> Scan:
+        """Read and validate one case; of channels, at least the wanted ones.
 
         Raises:
             ScanError: a file is missing, unreadable, of another size, holds NaN, or its label values are unmapped.

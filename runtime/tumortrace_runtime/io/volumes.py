@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.io import gz
 from tumortrace_runtime.io.scan import Geometry
 from tumortrace_runtime.libraries import import_library
@@ -45,19 +46,26 @@ def read_volume(path: Path) -> tuple[npt.NDArray[np.generic], NiftiGeometry]:
     """Decode a NIfTI-1 or NIfTI-2 file, plain or gzip.
 
     Returns:
-        (slices, rows, columns) with the axes `SCAN_AXES`, in the stored dtype where no scaling is stored, else float32;
-        and its geometry.
+        (slices, rows, columns) with the axes `SCAN_AXES`, in the stored dtype where no scaling is stored, else float32:
+        a view, of any strides and maybe read-only, of the values as they were stored; and its geometry.
 
     Raises:
         ScanError: missing, not NIfTI, truncated, damaged, not 3-D, too large, without a usable affine, or with values
             that are complex, NaN or infinite.
         InputError: nibabel is not installed.
     """
-    image = _open(path)
-    stored = _values(path, image)
+    try:
+        image = _open(path)
+        values = _values(path, image)
+    except InputError:
+        raise
+    except Exception as problem:  # a decoder given a damaged file raises almost anything, from EOFError to zlib.error
+        raise _undecodable(path, problem) from problem
+    if values.dtype.kind == "f" and (bad := values.size - np.count_nonzero(np.isfinite(values))):
+        raise ScanError(f"{path}: has {bad} voxels that are NaN or infinite; finite values are wanted.")
     geometry = _geometry(path, image)
-    turned = nibabel().orientations.apply_orientation(stored.reshape(stored.shape[:3]), _turn(geometry.affine))
-    return np.ascontiguousarray(turned), geometry
+    turned = nibabel().orientations.apply_orientation(values.reshape(values.shape[:3]), _turn(geometry.affine))
+    return turned, geometry
 
 
 def write_volume(path: Path, voxels: npt.NDArray[np.generic], geometry: NiftiGeometry) -> None:
@@ -120,23 +128,38 @@ def nibabel() -> Any:
 
 
 def _open(path: Path) -> Any:
-    """The image in memory, from a file that was read to its end, which is where gzip keeps its checksum."""
+    """The image, of which only the header was read."""
     nib = nibabel()
-    try:
-        lazy = nib.load(path)
-        if not isinstance(lazy, nib.Nifti1Image):
-            raise ScanError(f"{path}: is {type(lazy).__name__}; a NIfTI file (.nii or .nii.gz) is wanted.")
-        _check_shape(path, lazy.shape)
-        size_bytes = int(lazy.dataobj.offset) + int(np.prod(lazy.shape)) * lazy.get_data_dtype().itemsize
-        with gz.open_file(path) if _is_gzip(path) else path.open("rb") as stream:
-            content = stream.read(size_bytes)
-            while stream.read(1 << 20):
-                pass
-        return type(lazy).from_bytes(content)
-    except ScanError:
-        raise
-    except Exception as problem:  # a decoder given a damaged file raises almost anything, from EOFError to zlib.error
-        raise _undecodable(path, problem) from problem
+    image = nib.load(path)
+    if not isinstance(image, nib.Nifti1Image):
+        raise ScanError(f"{path}: is {type(image).__name__}; a NIfTI file (.nii or .nii.gz) is wanted.")
+    _check_shape(path, image.shape)
+    if image.dataobj.dtype.kind not in "iuf":
+        raise ScanError(f"{path}: has {image.dataobj.dtype} voxels; integers or floats are wanted.")
+    return image
+
+
+def _values(path: Path, image: Any) -> npt.NDArray[Any]:
+    """What `image.dataobj` holds, in the file's own axes, without the copies that reading it would take."""
+    content = _stored_bytes(path, image.dataobj)
+    stored: npt.NDArray[Any] = np.ndarray(image.shape, image.dataobj.dtype, buffer=content, order="F")
+    slope, inter = image.dataobj.slope, image.dataobj.inter
+    if (slope, inter) != (1, 0):
+        stored = nibabel().volumeutils.apply_read_scaling(stored, slope, inter).astype(np.float32)
+    return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+
+
+def _stored_bytes(path: Path, stored: Any) -> bytes:
+    """The voxels' bytes; the file is read to its end, which is where gzip keeps its checksum, but not kept."""
+    size_bytes = math.prod(stored.shape) * stored.dtype.itemsize
+    with gz.open_file(path) if _is_gzip(path) else path.open("rb") as stream:
+        stream.seek(stored.offset)
+        content = stream.read(size_bytes)
+        while stream.read(1 << 20):
+            pass
+    if len(content) < size_bytes:
+        raise EOFError(f"{len(content)} of {size_bytes} bytes of voxels are there")
+    return content
 
 
 def _is_gzip(path: Path) -> bool:
@@ -148,21 +171,6 @@ def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
         raise ScanError(f"{path}: has the shape {shape}; one 3-D volume is wanted.")
     if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
         raise ScanError(f"{path}: has the shape {shape}; at most {MAX_VOXELS} voxels are read.")
-
-
-def _values(path: Path, image: Any) -> npt.NDArray[np.generic]:
-    try:
-        values: npt.NDArray[Any] = np.asanyarray(image.dataobj)
-    except Exception as problem:  # as above
-        raise _undecodable(path, problem) from problem
-    if values.dtype.kind not in "iuf":
-        raise ScanError(f"{path}: has {values.dtype} voxels; integers or floats are wanted.")
-    if (image.dataobj.slope, image.dataobj.inter) != (1, 0):
-        values = values.astype(np.float32)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        bad = values.size - np.count_nonzero(np.isfinite(values))
-        raise ScanError(f"{path}: has {bad} voxels that are NaN or infinite; finite values are wanted.")
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _geometry(path: Path, image: Any) -> NiftiGeometry:

@@ -98,7 +98,7 @@ def replaced_channels(voxels: npt.NDArray[np.generic], channels: tuple[str, ...]
     return tuple(
         name
         for number, name in enumerate(channels)
-        if name != REFERENCE_CHANNEL and np.array_equal(voxels[..., number], reference)
+        if name != REFERENCE_CHANNEL and all(map(np.array_equal, voxels[..., number], reference))
     )
 
 

@@ -83,6 +83,13 @@ def test_a_scan_without_masks_is_found_and_read_without_truth(lgg_case: Writer) 
     assert "has no mask of slice 1, 2, 3" in refusal(folder)
 
 
+def test_a_channel_that_the_layout_has_not_is_refused(lgg_case: Writer) -> None:
+    (files,) = find_cases(lgg_case(slices=2))
+    assert read_case(files, channels=("flair",)).channels == ("t1", "flair", "t1ce")
+    with pytest.raises(ScanError, match="has channels t1, flair, t1ce; t2 wanted too"):
+        read_case(files, channels=("flair", "t2"))
+
+
 def test_a_gap_in_slice_numbers_is_refused(lgg_case: Writer) -> None:
     folder = lgg_case(slices=6)
     (folder / f"{folder.name}_4.tif").unlink()

@@ -208,6 +208,97 @@ def test_units_other_than_millimetres_are_converted(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.asarray(geometry.spacing_mm), (2, 1, 1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["<u1", "<i2", ">i2", "<u2", ">i4", "<f4", ">f8"])
+@given(
+    scaling=st.sampled_from([(1.0, 0.0), (0.5, 0.0), (1.0, -20.0), (3.7e-3, 1e4), (-2.0, 0.25)]),
+    extension=st.binary(max_size=40),
+    trailing=st.integers(0, 2),
+    suffix=st.sampled_from([".nii", ".nii.gz"]),
+    kind=st.sampled_from([nib.Nifti1Image, nib.Nifti2Image]),
+)
+@settings(max_examples=12, deadline=None)
+def test_values_are_what_nibabel_reads(
+    tmp_path_factory: pytest.TempPathFactory,
+    dtype: str,
+    scaling: tuple[float, float],
+    extension: bytes,
+    trailing: int,
+    suffix: str,
+    kind: Any,
+) -> None:
+    header = kind.header_class(endianness=dtype[0])
+    header.set_data_dtype(np.dtype(dtype))
+    image = kind((volume() % 200).reshape(SHAPE + (1,) * trailing), AFFINE, header)
+    if extension:
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(6, extension))
+    content = image.to_bytes()
+    header = kind.header_class(content[: header.structarr.nbytes], endianness=dtype[0])
+    header["scl_slope"], header["scl_inter"] = scaling  # as they are: to_bytes would scale the values back
+    content = header.binaryblock + content[header.structarr.nbytes :]
+    path = tmp_path_factory.mktemp("values") / f"volume{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+
+    expected = to_scan_axes(path).reshape(SHAPE[::-1])
+    voxels, _ = read_volume(path)
+    assert voxels.dtype == (np.dtype(dtype).newbyteorder("=") if scaling == (1, 0) else np.float32)
+    np.testing.assert_array_equal(voxels, expected.astype(voxels.dtype))
+
+
+def test_channels_of_several_dtypes_become_the_one_that_holds_them_all(case: Path) -> None:
+    save(named(case, "t1ce"), volume(5, "float32") / 7)
+    scan = read(case)
+    assert scan.voxels.dtype == np.float32
+    np.testing.assert_array_equal(scan.voxels[..., 2], volume(5, "float32").T / 7)
+    np.testing.assert_array_equal(scan.voxels[..., 1], volume(0).T)
+
+
+def test_each_channel_is_by_itself_in_memory(case: Path) -> None:
+    voxels = read(case).voxels
+    assert all(voxels[..., number].flags.c_contiguous for number in range(4))
+
+
+def test_files_of_channels_that_are_not_wanted_are_not_read(case: Path) -> None:
+    (files,) = find_cases(case)
+    whole = read_case(files)
+    named(case, "t2").write_bytes(b"damaged")
+    scan = read_case(files, channels=("t1ce", "flair", "t1"))
+    assert scan.channels == ("t1", "flair", "t1ce")
+    np.testing.assert_array_equal(scan.voxels, whole.voxels[..., :3])
+    np.testing.assert_array_equal(scan.truth, whole.truth)
+
+
+def test_flair_is_read_in_any_case_because_others_are_compared_with_it(case: Path) -> None:
+    named(case, "t1ce").write_bytes(named(case, "flair").read_bytes())
+    (files,) = find_cases(case)
+    scan = read_case(files, channels=("t1ce",), with_truth=False)
+    assert (scan.channels, scan.replaced) == (("flair", "t1ce"), ("t1ce",))
+
+
+def test_a_wanted_channel_that_is_missing_is_told_before_any_is_read(case: Path) -> None:
+    for name in ("flair", "t1", "t1ce"):
+        named(case, name).write_bytes(b"damaged")
+    named(case, "t2").unlink()
+    (files,) = find_cases(case)
+    with pytest.raises(ScanError, match="has channels t1, flair, t1ce; t2 wanted too"):
+        read_case(files, channels=("flair", "t2"))
+
+
+def test_of_several_problems_that_of_the_first_file_is_told(case: Path) -> None:
+    damaged = bytearray(named(case, "t1").read_bytes())
+    damaged[-1] ^= 1  # of the length, at the very end
+    elsewhere = AFFINE.copy()
+    elsewhere[0, 3] += 50
+    named(case, "seg").write_text("not an image")
+    save(named(case, "t2"), np.full(SHAPE, np.nan, np.float32))
+    assert refusal(case).startswith(f"{named(case, 't2')}: has 120 voxels that are NaN")
+    save(named(case, "t1ce"), volume(), elsewhere)
+    assert refusal(case).startswith(f"{named(case, 't1ce')}: its affine")
+    save(named(case, "flair"), np.zeros((4, 5), np.int16))
+    assert refusal(case).startswith(f"{named(case, 'flair')}: has the shape")
+    named(case, "t1").write_bytes(damaged)
+    assert refusal(case).startswith(f"{named(case, 't1')}: cannot be decoded")
+
+
 def test_a_case_without_t2_is_read_and_a_model_that_wants_it_is_told(case: Path) -> None:
     named(case, "t2").unlink()
     scan = read(case)
@@ -308,12 +399,12 @@ def test_complex_voxels_are_refused(case: Path) -> None:
     assert "has complex64 voxels" in refusal(case)
 
 
-@pytest.fixture(params=[*gz.LIBRARIES, "gzip"])
+@pytest.fixture(params=gz.GZIP)
 def gzip_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The module that files are read and written with; those that would be preferred to it are not there."""
     name = str(request.param)
     pytest.importorskip(name)
-    for other in takewhile(lambda other: other != name, gz.LIBRARIES):
+    for other in takewhile(lambda other: other != name, gz.GZIP):
         monkeypatch.setitem(sys.modules, other, None)
     return name
 
@@ -334,6 +425,14 @@ def test_a_truncated_gzip_is_refused_by_name(gzip_library: str, case: Path, kept
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if kept == 0.5 else int(kept)])
     assert refusal(case).startswith(f"{path}: cannot be decoded as NIfTI (")
+
+
+def test_a_file_of_several_gzip_members_is_one_volume(gzip_library: str, case: Path) -> None:
+    expected = read(case).voxels
+    content = gzip.decompress(named(case, "t1").read_bytes())
+    members = [content[:100], content[100:360], content[360:]]
+    named(case, "t1").write_bytes(b"".join(map(gzip.compress, members)) + bytes(512))
+    np.testing.assert_array_equal(read(case).voxels, expected)
 
 
 @pytest.mark.parametrize("kept", [0, 100, 348, 400, -1])

@@ -62,6 +62,15 @@ def test_a_nifti_mask_lies_where_the_scan_lies(
     assert sum(item["volume_ml"] for item in result["lesions"]) == pytest.approx(volume_ml, rel=1e-5)
 
 
+def test_a_sequence_that_the_model_does_not_see_is_not_read(
+    tumortrace: Program, tiny_bundle: Path, nifti_case: Path, tmp_path: Path
+) -> None:
+    scan = tmp_path / nifti_case.name
+    shutil.copytree(nifti_case, scan)
+    (scan / f"{scan.name}_t2.nii.gz").write_text("not an image")
+    assert tumortrace("segment", tiny_bundle, scan, "-o", tmp_path / "out").code == 0
+
+
 def test_both_engines_give_the_same_mask_at_fp32(
     tumortrace: Program, tiny_bundle: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -79,19 +88,19 @@ def test_both_engines_give_the_same_mask_at_fp32(
 def test_bad_scans_are_named_and_the_rest_goes_on(
     tumortrace: Program, tiny_bundle: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
-    good, bad = sorted((tiny_data / "phantoms").iterdir())[:2]
+    good, bad, last = sorted((tiny_data / "phantoms").iterdir())[:3]
     broken = tmp_path / bad.name
     shutil.copytree(bad, broken)
     image = next(path for path in sorted(broken.glob("*.tif")) if "_mask" not in path.name)
     image.write_bytes(image.read_bytes()[:300])
     empty = tmp_path / "empty"
     empty.mkdir()
-    ended = tumortrace("segment", tiny_bundle, good, broken, empty, "-o", tmp_path / "out", "--json")
+    ended = tumortrace("segment", tiny_bundle, good, broken, empty, last, "-o", tmp_path / "out", "--json")
     assert ended.code == 5
     assert image.name in ended.err
     assert str(empty) in ended.err
-    assert [Path(item["folder"]).name for item in json.loads(ended.out)["results"]] == [good.name]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [good.name]
+    assert [Path(item["folder"]).name for item in json.loads(ended.out)["results"]] == [good.name, last.name]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [good.name, last.name]
 
 
 def test_only_bad_scans_end_with_two(tumortrace: Program, tiny_bundle: Path, tmp_path: Path) -> None:
