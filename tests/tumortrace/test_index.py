@@ -247,6 +247,7 @@ def test_the_mapping_is_kept_in_the_index(tmp_path: Path) -> None:
     assert "no file T1c.nii for the channel t1ce" in index.refused[0].reason
     save_index(index, tmp_path / "index.json")
     assert open_case(load_index(tmp_path / "index.json"), "pat1").channels == ("flair", "t1ce")
+    assert open_case(load_index(tmp_path / "index.json"), "pat1", channels=("flair",)).channels == ("flair",)
 
 
 def test_a_channel_that_appears_after_prepare_does_not_change_the_case(tmp_path: Path) -> None:
