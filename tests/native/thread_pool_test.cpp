@@ -42,7 +42,7 @@ TEST_CASE("one thread is the caller's") {
     ThreadPool pool(1);
     std::thread::id worked;
     pool.share(5, [&](std::size_t, std::size_t, std::size_t) { worked = std::this_thread::get_id(); });
-    CHECK(worked == std::this_thread::get_id());
+    CHECK((worked == std::this_thread::get_id()));
 }
 
 TEST_CASE("parts are worked on at the same time") {

@@ -81,10 +81,10 @@ def add_in_batches(postprocessor: Postprocessor, output: np.ndarray, data: st.Da
         start = stop
 
 
-@given(outputs(), SPECS, st.data())
-def test_batches_give_what_the_definition_says_of_the_whole(made, spec, data):
+@given(outputs(), SPECS, st.integers(1, 3), st.data())
+def test_batches_give_what_the_definition_says_of_the_whole(made, spec, threads, data):
     output, placement = made
-    postprocessor = Postprocessor(spec)
+    postprocessor = Postprocessor(spec, threads)
     postprocessor.begin(len(output), placement, SPACING_MM)
 
     add_in_batches(postprocessor, output, data)
@@ -292,6 +292,12 @@ def test_labels_of_a_scan_that_was_added():
     np.testing.assert_array_equal(labels, mask)
     assert np.argwhere(labels).tolist() == [[2, 1, 1], [2, 1, 2]]
     assert [lesion.voxels for lesion in lesions] == [2]
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1025, 10**9])
+def test_threads_that_cannot_be_are_refused(threads):
+    with pytest.raises(InputError, match=r"threads: -?\d+ given; 1 or more wanted|threads given; 1 to 1024 wanted"):
+        Postprocessor(Postprocessing(), threads)
 
 
 def test_other_threads_run_while_slices_are_added():
