@@ -2,9 +2,9 @@
 
 python benchmarks/postprocess.py --repeats 15
 
-Candidates take turns on one thread. Every one gives the same mask, and of each lesion the same voxels, centroid and
-bounding box, or the script fails; the core measures diameters besides. Unless others are given, logits are made from a
-phantom's truth: the distance to its border, with noise as smooth as a network's.
+Candidates take turns, on one thread unless they say otherwise. Every one gives the same mask, and of each lesion the
+same voxels, centroid and bounding box, or the script fails; the core measures diameters besides. Unless others are
+given, logits are made from a phantom's truth: the distance to its border, with noise as smooth as a network's.
 """
 
 from __future__ import annotations
@@ -125,9 +125,10 @@ def make_readers(logits: Floats) -> dict[str, Callable[[], Any]]:
 
 def make_candidates(logits: Floats, with_scipy: bool) -> Candidates:
     """What is timed, by name."""
-    native = Postprocessor(SPEC)
+    native, paired = Postprocessor(SPEC), Postprocessor(SPEC, threads=2)
     candidates: Candidates = {
         "native": lambda: native.segment_logits(logits),
+        "native, 2 threads": lambda: paired.segment_logits(logits),
         "tuned chain": lambda: tuned_chain(logits),
     }
     return candidates | ({"scipy": lambda: scipy_chain(logits)} if with_scipy else {})
