@@ -38,7 +38,7 @@ using tumortrace::LesionRuns;
 
 using Image = nb::ndarray<nb::numpy, const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Corners = nb::ndarray<nb::numpy, std::int32_t, nb::shape<-1, 2>, nb::c_contig>;
-using Lengths = nb::ndarray<nb::numpy, std::uint64_t, nb::ndim<1>, nb::c_contig>;
+using Lengths = nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>, nb::c_contig>;
 
 template <typename Value>
 std::tuple<Value, Value, Value> tuple(const std::array<Value, 3>& index) {
@@ -125,7 +125,7 @@ std::vector<std::tuple<std::uint32_t, bool, Corners>> contours(const LesionRuns&
 
 Lengths lengths(const LesionRuns& runs) {
     const std::vector<std::uint64_t> found = runs.lengths();
-    Memory<std::uint64_t> memory = zeros<std::uint64_t>(found.size());
+    Memory<std::int64_t> memory = zeros<std::int64_t>(found.size());
     std::copy(found.begin(), found.end(), memory.get());
     return own<Lengths>(std::move(memory), {found.size()});
 }
@@ -145,7 +145,7 @@ Raises:
     ValueError: the scan has no such slice.
     TypeError: the number is negative.)")
         .def("lengths", &lengths,
-             R"(Lengths of background and lesions in turns, background first, columns running fastest; (n,) uint64.)");
+             R"(Lengths of background and lesions in turns, background first, columns running fastest; (n,) int64.)");
     module.def("mask_contours", &mask_contours, "mask"_a.noconvert(),
                R"(The borders of a mask as polygons, of lesions clockwise and of holes counter-clockwise.
 

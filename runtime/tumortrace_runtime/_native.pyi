@@ -212,9 +212,9 @@ class LesionRuns:
             TypeError: the number is negative.
         """
 
-    def lengths(self) -> Annotated[NDArray[numpy.uint64], dict(shape=(None,), order='C')]:
+    def lengths(self) -> Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')]:
         """
-        Lengths of background and lesions in turns, background first, columns running fastest; (n,) uint64.
+        Lengths of background and lesions in turns, background first, columns running fastest; (n,) int64.
         """
 
 def mask_contours(mask: Annotated[NDArray[numpy.uint8], dict(shape=(None, None), order='C', device='cpu', writable=False)]) -> list[Annotated[NDArray[numpy.int32], dict(shape=(None, 2), order='C')]]:

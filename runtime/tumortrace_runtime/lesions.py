@@ -14,6 +14,29 @@ from tumortrace_runtime.errors import InputError
 from tumortrace_runtime.postprocess import Connectivity
 
 Triple = tuple[int, int, int]
+Points = tuple[tuple[float, float], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Diameters:
+    """The two diameters of a lesion that RANO's bidimensional product is made of.
+
+    They are measured between the outer edges of pixels, so that n pixels in a line are n pixels long; points are in the
+    coordinates of pixel indices, where a pixel's centre is at its index. Source: Wen et al. 2010, J Clin Oncol 28:1963.
+
+    Attributes:
+        slice: the one in which the lesion is longest.
+        longest_mm: its longest diameter there, or None where the spacing is not known.
+        perpendicular_mm: the longest at right angles to it in the same slice, or None likewise.
+        longest_ends: the (row, column) of both ends of the longest.
+        perpendicular_ends: those of the other.
+    """
+
+    slice: int
+    longest_mm: float | None
+    perpendicular_mm: float | None
+    longest_ends: Points
+    perpendicular_ends: Points
 
 
 @dataclass(frozen=True)
@@ -26,8 +49,10 @@ class Lesion:
         volume_ml: size in millilitres, or None where the spacing is not known.
         centroid: mean (slice, row, column) index of its voxels, which may lie outside a curved lesion.
         bounding_box: least (slice, row, column) index inside, and the greatest plus one.
+        diameters: how long it is in the slice where it is longest, and how wide.
         confidence: mean calibrated probability of its voxels, the share of them that is expected to be tumour; None
             where probabilities are not to be had.
+        highest_confidence: that of the voxel that is the most certainly tumour, or None likewise.
     """
 
     label: int
@@ -35,7 +60,9 @@ class Lesion:
     volume_ml: float | None
     centroid: tuple[float, float, float]
     bounding_box: tuple[Triple, Triple]
-    confidence: float | None = None
+    diameters: Diameters
+    confidence: float | None
+    highest_confidence: float | None
 
     def to_dict(self) -> dict[str, Any]:
         """Every field by name, as JSON stores it."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +12,7 @@ import numpy.typing as npt
 from tumortrace_runtime import _native
 from tumortrace_runtime.contours import Contour
 from tumortrace_runtime.errors import InputError
-from tumortrace_runtime.lesions import Lesion
+from tumortrace_runtime.lesions import Diameters, Lesion
 from tumortrace_runtime.metrics import MM3_PER_ML
 from tumortrace_runtime.postprocess import Postprocessing
 from tumortrace_runtime.preprocess.grid import Placement
@@ -29,15 +27,13 @@ class Segmentation:
     """A scan's mask and what is in it.
 
     Attributes:
-        mask: (slices, rows, columns) uint8, 1 for lesion and 0 for background.
-        lesions: largest first; of equal ones that whose first voxel comes first.
-        diameters: of each lesion, in mm, or in pixels where the spacing is not known.
-        runs: the lesions as runs of voxels.
+        mask: (slices, rows, columns) uint8, 1 for lesion and 0 for background, on the scan's own grid.
+        lesions: connected components in 3-D, largest first; of equal ones that whose first voxel comes first.
+        runs: the lesions as runs of voxels, for `contours` and `run_lengths`.
     """
 
     mask: npt.NDArray[np.uint8]
     lesions: list[Lesion]
-    diameters: list[_native.Diameters]
     runs: _native.LesionRuns = field(repr=False, compare=False)
 
     def contours(self, index: int) -> list[Contour]:
@@ -53,8 +49,8 @@ class Segmentation:
             found = self.runs.contours(index)
         return [Contour(*values) for values in found]
 
-    def run_lengths(self) -> npt.NDArray[np.uint64]:
-        """The mask as lengths of background and lesion in turns, (n,) uint64, as JSON can store it.
+    def run_lengths(self) -> npt.NDArray[np.int64]:
+        """The mask as lengths of background and lesion in turns, (n,) int64, as JSON can store it.
 
         Those of COCO's uncompressed `counts`, but through columns first, then rows, then slices. Background comes
         first, with length 0 where the first voxel is a lesion's, and the sum is the number of voxels:
@@ -117,7 +113,7 @@ class Postprocessor:
         Raises:
             InputError: another shape or dtype, an extent of 0 or above 65535, or a logit is NaN.
         """
-        if logits.ndim != 3 or logits.dtype not in (np.float32, np.float16):
+        if logits.ndim != 3 or logits.dtype not in _FLOATS:
             raise InputError(
                 f"logits: {logits.dtype} of shape {logits.shape} given; float32 or float16 (slices, rows, columns) "
                 "wanted."
@@ -224,16 +220,25 @@ class Postprocessor:
         return _segmentation(found, self._spacing_mm)
 
 
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float16))
+"""Dtypes of logits."""
+
 _OUTPUTS = ((4, np.dtype(np.float32)), (4, np.dtype(np.float16)), (3, np.dtype(np.uint8)))
 """Axes and dtypes of what a network gives."""
 
 
-@contextmanager
-def _refused(what: str) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise InputError(f"{what}: {error}") from None
+class _refused:  # noqa: N801, used as a function; a class, for contextlib's takes a tenth of a slice's time
+    """What the core refuses becomes an InputError of `what`."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ValueError):
+            raise InputError(f"{self._what}: {error}") from None
 
 
 def _require_count(number: int) -> None:
@@ -243,6 +248,8 @@ def _require_count(number: int) -> None:
 
 def _readable(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The same, as the core reads it."""
+    if values.flags.c_contiguous and values.flags.aligned:
+        return values
     return np.require(values, requirements=["C", "A"])
 
 
@@ -253,15 +260,27 @@ def _pixel(spacing_mm: Spacing | None) -> tuple[float, float]:
 def _segmentation(found: _Found, spacing_mm: Spacing | None) -> Segmentation:
     mask, _, measured, runs = found
     voxel_ml = math.prod(spacing_mm) / MM3_PER_ML if spacing_mm else None
-    lesions = [
-        Lesion(
-            label=label,
-            voxels=lesion.voxels,
-            volume_ml=None if voxel_ml is None else lesion.voxels * voxel_ml,
-            centroid=lesion.centroid,
-            bounding_box=(lesion.low, lesion.high),
-            confidence=lesion.confidence,
-        )
-        for label, lesion in enumerate(measured, start=1)
-    ]
-    return Segmentation(mask, lesions, [lesion.diameters for lesion in measured if lesion.diameters is not None], runs)
+    lesions = [_lesion(label, lesion, voxel_ml) for label, lesion in enumerate(measured, start=1)]
+    return Segmentation(mask, lesions, runs)
+
+
+def _lesion(label: int, measured: _native.Lesion, voxel_ml: float | None) -> Lesion:
+    found = measured.diameters
+    assert found is not None
+    scaled = voxel_ml is not None
+    return Lesion(
+        label=label,
+        voxels=measured.voxels,
+        volume_ml=measured.voxels * voxel_ml if voxel_ml is not None else None,
+        centroid=measured.centroid,
+        bounding_box=(measured.low, measured.high),
+        diameters=Diameters(
+            slice=found.slice,
+            longest_mm=found.longest_mm if scaled else None,
+            perpendicular_mm=found.perpendicular_mm if scaled else None,
+            longest_ends=found.ends,
+            perpendicular_ends=found.perpendicular_ends,
+        ),
+        confidence=measured.confidence,
+        highest_confidence=measured.highest_confidence,
+    )

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from tumortrace_runtime.confidence import UNFAMILIAR
-from tumortrace_runtime.lesions import Lesion
-from tumortrace_runtime.postprocessor import Spacing
+from tumortrace_runtime.postprocessor import Segmentation, Spacing
 
 
 @dataclass(frozen=True)
@@ -29,12 +25,10 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Result:
+class Result(Segmentation):
     """What segmenting one scan gave, and how.
 
     Attributes:
-        mask: (slices, rows, columns) uint8, 1 for tumour, on the scan's own grid.
-        lesions: connected components in 3-D, largest first.
         timings_ms: wall-clock milliseconds: preprocess, infer, postprocess, total. The network runs while other slices
             are prepared and finished; "infer" is what remained to wait for it.
         warnings: what the caller should know.
@@ -50,8 +44,6 @@ class Result:
         network_px: (rows, columns) that it saw of the others; less than the bundle's grid where margins were cropped.
     """
 
-    mask: npt.NDArray[np.uint8]
-    lesions: list[Lesion]
     timings_ms: Mapping[str, float]
     warnings: list[Notice]
     bundle_sha256: str
@@ -64,11 +56,11 @@ class Result:
     skipped_slices: int
     network_px: tuple[int, int]
     ood_score: float | None = None
-    status: str = field(default="ok")
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the mask, as JSON values."""
-        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "mask"}
+        """Everything but the mask and its runs, as JSON values."""
+        left_out = ("mask", "runs")
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name not in left_out}
         values["lesions"] = [lesion.to_dict() for lesion in self.lesions]
         values["warnings"] = [dataclasses.asdict(notice) for notice in self.warnings]
         values["timings_ms"] = {stage: round(elapsed, 3) for stage, elapsed in self.timings_ms.items()}

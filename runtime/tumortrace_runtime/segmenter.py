@@ -127,6 +127,7 @@ class Segmenter:
         return Result(
             mask=found.mask,
             lesions=found.lesions,
+            runs=found.runs,
             timings_ms=timings_ms,
             warnings=[*notices(replaced, spacing_mm), *doubts(evidence)],
             bundle_sha256=self.bundle.sha256,

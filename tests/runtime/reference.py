@@ -8,7 +8,6 @@ import cc3d
 import cv2
 import numpy as np
 
-from tumortrace_runtime.lesions import Lesion
 from tumortrace_runtime.metrics import MM3_PER_ML
 
 
@@ -24,8 +23,14 @@ def clean_mask(mask, spec):
     return _remove_small_lesions(cleaned, spec.min_lesion_voxels, spec.connectivity)
 
 
+def basics(lesions):
+    """Of each what `measure_lesions` gives."""
+    names = ("label", "voxels", "volume_ml", "centroid", "bounding_box")
+    return [{name: getattr(lesion, name) for name in names} for lesion in lesions]
+
+
 def measure_lesions(mask, spacing_mm=None, connectivity=26):
-    """Every lesion of a mask of 0 and 1, in the order that `Lesion.label` has."""
+    """Every lesion of a mask of 0 and 1, in the order that `Lesion.label` has: fields of `Lesion` by name."""
     if not mask.any():
         return []
     labels = _label(mask, connectivity)
@@ -73,7 +78,7 @@ def _label(mask, connectivity):
 def _lesion(label, component, statistics, voxel_ml):
     voxels = int(statistics["voxel_counts"][component])
     box = statistics["bounding_boxes"][component]
-    return Lesion(
+    return dict(
         label=label,
         voxels=voxels,
         volume_ml=None if voxel_ml is None else voxels * voxel_ml,

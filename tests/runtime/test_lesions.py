@@ -41,8 +41,9 @@ def test_lesions_are_measured_and_ordered_by_size():
     assert small.bounding_box == ((0, 1, 1), (1, 3, 3))
 
 
-def test_without_spacing_there_is_no_volume():
-    assert [lesion.volume_ml for lesion in measure_lesions(two_lesions())] == [None, None]
+def test_without_spacing_nothing_is_told_in_millimetres():
+    for lesion in measure_lesions(two_lesions()):
+        assert lesion.volume_ml is lesion.diameters.longest_mm is lesion.diameters.perpendicular_mm is None
 
 
 def test_equal_lesions_stand_in_the_order_of_their_first_voxels():
@@ -73,7 +74,15 @@ def test_a_lesion_as_json():
         "volume_ml": 0.004,
         "centroid": [0.0, 1.5, 1.5],
         "bounding_box": [[0, 1, 1], [1, 3, 3]],
+        "diameters": {
+            "slice": 0,
+            "longest_mm": pytest.approx(5**0.5),
+            "perpendicular_mm": pytest.approx(5**0.5),
+            "longest_ends": [[0.5, 1.0], [2.5, 2.0]],
+            "perpendicular_ends": [[2.0, 0.5], [1.0, 2.5]],
+        },
         "confidence": None,
+        "highest_confidence": None,
     }
 
 

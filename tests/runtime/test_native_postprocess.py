@@ -22,7 +22,7 @@ from tumortrace_runtime.postprocess import Postprocessing
 from tumortrace_runtime.postprocessor import Postprocessor
 from tumortrace_runtime.settings import from_dict
 
-from .reference import clean_mask, measure_lesions, segment_logits
+from .reference import basics, clean_mask, measure_lesions, segment_logits
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "postprocess.npz"
 
@@ -60,8 +60,7 @@ def test_masks_and_lesions_are_those_of_the_reference(logits, spec):
 
     np.testing.assert_array_equal(found.mask, mask)
     assert found.mask.dtype == np.uint8
-    assert found.lesions == measure_lesions(mask, spacing_mm, spec.connectivity)
-    assert len(found.diameters) == len(found.lesions)
+    assert basics(found.lesions) == measure_lesions(mask, spacing_mm, spec.connectivity)
 
 
 @given(st.lists(st.tuples(scans(), st.booleans()), min_size=2, max_size=4), SPECS)
@@ -133,7 +132,7 @@ def test_a_mask_is_cleaned_and_measured_as_well(logits, spec, value):
     found = Postprocessor(spec).segment_mask(mask * np.uint8(value))
 
     np.testing.assert_array_equal(found.mask, clean_mask(mask, spec))
-    assert found.lesions == measure_lesions(found.mask, connectivity=spec.connectivity)
+    assert basics(found.lesions) == measure_lesions(found.mask, connectivity=spec.connectivity)
 
 
 @given(scans(), SPECS)
@@ -226,7 +225,8 @@ def test_the_diameters_of_a_rectangle():
     logits = np.full((3, 20, 20), -1, np.float32)
     logits[1, 4:7, 5:15] = 1
 
-    (found,) = Postprocessor(Postprocessing()).segment_logits(logits, (5.0, 1.0, 1.0)).diameters
+    (lesion,) = Postprocessor(Postprocessing()).segment_logits(logits, (5.0, 1.0, 1.0)).lesions
+    found = lesion.diameters
 
     assert found.slice == 1
     assert found.longest_mm == pytest.approx(math.hypot(10, 2))
@@ -259,7 +259,7 @@ def test_a_result_stays_when_the_next_scan_is_segmented():
 
     assert first.mask.all()
     assert [lesion.to_dict() for lesion in first.lesions] == before
-    assert first.diameters[0].longest_mm > 4
+    assert first.contours(0) and first.run_lengths().tolist() == [0, 24]
 
 
 def test_threads_wait_for_each_other():

@@ -105,7 +105,6 @@ def test_a_result_says_what_ran(engine: str, precision: str, segmenters: dict, t
 
     result = segmenter.segment(phantom())
 
-    assert result.status == "ok"
     assert result.backend.split()[0] == engine
     assert result.backend.split()[1][0].isdigit()
     assert result.device == {"openvino": "CPU", "onnxruntime": "CPUExecutionProvider"}[engine]
@@ -128,6 +127,24 @@ def test_lesions_are_measured_in_the_scans_own_spacing(segmenters: dict) -> None
     assert result.warnings == []
     assert sum(lesion.voxels for lesion in result.lesions) == result.mask.sum()
     assert result.lesions[0].volume_ml == pytest.approx(result.lesions[0].voxels / 1000)
+    found = result.lesions[0].diameters
+    ends = np.array(found.longest_ends) * (5.0, 0.1)
+    assert found.longest_mm == pytest.approx(np.linalg.norm(ends[1] - ends[0]))
+    assert found.longest_mm > found.perpendicular_mm > 0
+
+
+def test_a_result_tells_borders_and_run_lengths(segmenters: dict) -> None:
+    result = segmenters["onnxruntime", "fp32"].segment(phantom())
+
+    lengths = result.run_lengths()
+    fullest = int(result.mask.sum(axis=(1, 2)).argmax())
+
+    np.testing.assert_array_equal(np.repeat(np.arange(len(lengths)) % 2, lengths), result.mask.ravel())
+    borders = result.contours(fullest)
+    assert {border.label for border in borders} <= {lesion.label for lesion in result.lesions}
+    for border in borders:
+        (top, left), (bottom, right) = border.corners.min(axis=0), border.corners.max(axis=0)
+        assert border.hole or result.mask[fullest, top:bottom, left:right].any()
 
 
 def test_a_result_goes_into_json(segmenters: dict) -> None:
@@ -135,9 +152,10 @@ def test_a_result_goes_into_json(segmenters: dict) -> None:
 
     values = json.loads(json.dumps(result.to_dict(), allow_nan=False))
 
-    assert set(values) == {field.name for field in dataclasses.fields(result)} - {"mask"}
+    assert set(values) == {field.name for field in dataclasses.fields(result)} - {"mask", "runs"}
     assert len(values["lesions"]) == len(result.lesions) > 0
     assert values["lesions"][0]["voxels"] == result.lesions[0].voxels
+    assert values["lesions"][0]["diameters"]["longest_mm"] is None
     assert [warning["code"] for warning in values["warnings"]] == ["unknown-spacing"]
 
 
