@@ -7,23 +7,6 @@ import numpy
 from numpy.typing import NDArray
 
 
-def threshold_logits(logits: Annotated[NDArray[numpy.float32], dict(order='C', device='cpu', writable=False)], threshold: float, mask: Annotated[NDArray[numpy.uint8], dict(order='C', device='cpu')]) -> tuple[int, int]:
-    """
-    Write 1 to `mask` where a logit is greater than `threshold`, and 0 elsewhere; NaN gives 0.
-
-    Args:
-        logits: float32, C-contiguous, any shape.
-        threshold: the logit that a foreground value exceeds; log(p / (1 - p)) for a probability p.
-        mask: uint8, C-contiguous, with as many voxels as `logits`; written.
-
-    Returns:
-        The number of voxels above the threshold, and the number of NaNs.
-
-    Raises:
-        ValueError: `mask` and `logits` differ in size.
-        TypeError: an array has another dtype, is not C-contiguous, or `mask` is read-only.
-    """
-
 @overload
 def pack_batch(planes: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None, None), order='C', device='cpu', writable=False)], start: int, stop: int, context: int, block: int, scale: float, zero_point: int, out: Annotated[NDArray[numpy.int8], dict(shape=(None, None, None, None), order='C', device='cpu')]) -> None: ...
 

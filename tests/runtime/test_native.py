@@ -8,58 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from tumortrace_runtime import _native
 
 _STUB = Path(__file__).resolve().parents[2] / "runtime" / "tumortrace_runtime" / "_native.pyi"
-
-any_logits = arrays.arrays(np.float32, arrays.array_shapes(max_dims=4, max_side=20), elements=st.floats(width=32))
-thresholds = st.floats(width=32, allow_nan=False)
-
-
-@given(any_logits, thresholds)
-def test_threshold_is_what_numpy_says(logits: npt.NDArray[np.float32], threshold: float) -> None:
-    mask = np.full(logits.shape, 7, np.uint8)
-    foreground, nan_count = _native.threshold_logits(logits, threshold, mask)
-    np.testing.assert_array_equal(mask, logits > np.float32(threshold))
-    assert (foreground, nan_count) == (mask.sum(), np.isnan(logits).sum())
-
-
-def test_read_only_logits_are_read() -> None:
-    logits = np.ones(5, np.float32)
-    logits.flags.writeable = False
-    assert _native.threshold_logits(logits, 0.0, np.empty(5, np.uint8)) == (5, 0)
-
-
-def test_empty_arrays_have_nothing_above() -> None:
-    assert _native.threshold_logits(np.empty((0, 4), np.float32), 0.0, np.empty(0, np.uint8)) == (0, 0)
-
-
-def test_a_mask_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="mask has 5 voxels, logits have 6"):
-        _native.threshold_logits(np.zeros((2, 3), np.float32), 0.0, np.zeros(5, np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("logits", "mask"),
-    [
-        pytest.param(np.zeros(6), np.zeros(6, np.uint8), id="float64 logits"),
-        pytest.param(np.zeros(12, np.float32)[::2], np.zeros(6, np.uint8), id="strided logits"),
-        pytest.param(np.zeros((2, 3), np.float32, order="F"), np.zeros((2, 3), np.uint8), id="column-major logits"),
-        pytest.param(np.zeros(6, np.float32), np.zeros(6, np.bool_), id="boolean mask"),
-        pytest.param(np.zeros(6, np.float32), np.zeros(12, np.uint8)[::2], id="strided mask"),
-        pytest.param(np.zeros(6, np.float32), np.broadcast_to(np.uint8(0), 6), id="read-only mask"),
-        pytest.param([0.0] * 6, np.zeros(6, np.uint8), id="a list"),
-    ],
-)
-def test_nothing_is_converted_behind_the_callers_back(logits: object, mask: object) -> None:
-    with pytest.raises(TypeError):
-        _native.threshold_logits(logits, 0.0, mask)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -122,10 +75,6 @@ def test_a_batch_of_no_slices_is_nothing() -> None:
 
 
 def test_other_threads_run_meanwhile() -> None:
-    logits = np.zeros(1 << 26, np.float32)
-    mask = np.empty(logits.shape, np.uint8)
-    assert _ticks_during(lambda: _native.threshold_logits(logits, 0.0, mask)) > 0
-
     planes = np.zeros((64, 4, 256, 256), np.float32)
     out = np.empty((64, 128, 128, 48), np.int8)
     packing = _packing() | {"planes": planes, "start": 0, "stop": 64, "out": out}
