@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-from tumortrace_runtime.backends.backend import Backend, Layer, check_contract, own_size_alone
+from tumortrace_runtime.backends.backend import LATENCY, Backend, Layer, check_contract, own_size_alone
 from tumortrace_runtime.backends.cuda import find_device, find_devices
 from tumortrace_runtime.backends.cuda_memory import open_gpu
 from tumortrace_runtime.backends.request import Request
@@ -46,8 +47,9 @@ def load(
 ) -> TensorRtBackend:
     """Load the cached engine, or build it first; see `tumortrace_runtime.backends.load_backend`.
 
-    `threads` and `mode` change nothing, since the network runs on the GPU, one batch after the other; nor does
-    `cached`: engines take minutes to build.
+    With mode "throughput" there are two sessions, so that one's batch is prepared and finished while the GPU runs the
+    other's; with "latency" one, in half the memory. `threads` changes nothing, since the network runs on the GPU; nor
+    does `cached`: engines take minutes to build.
     """
     if grid_px is not None:
         raise own_size_alone("tensorrt")
@@ -57,42 +59,41 @@ def load(
     recipe = read_recipe(folder / RECIPE)
     if precision not in recipe.engines or recipe.engines[precision].onnx != model_path.name:
         raise BackendError(f"{model_path}: {folder / RECIPE} does not name it for {precision}.")
-    gpu = open_gpu(gpu_device)
-    try:
+    with ExitStack() as undo:
+        gpus = [open_gpu(gpu_device) for _ in range(1 if mode == LATENCY else 2)]
+        for gpu in gpus:
+            undo.callback(gpu.close)
         made = engine_for(folder, precision, gpu_device, _log.warning)
-        session = Session(trt, made.engine, gpu, recipe.batch.max, shared=gpu_device.integrated)
-        check_contract(model_path, session.taken, integer_input)
-    except BaseException:
-        gpu.close()
-        raise
-    return TensorRtBackend(session, device, str(trt.__version__), integer_input, made.layers)
+        sessions = [Session(trt, made.engine, gpu, recipe.batch.max, shared=gpu_device.integrated) for gpu in gpus]
+        check_contract(model_path, sessions[0].taken, integer_input)
+        undo.pop_all()
+    return TensorRtBackend(sessions, device, str(trt.__version__), integer_input, made.layers)
 
 
 class TensorRtBackend(Backend):
-    """A deserialised engine with its buffers; see `tumortrace_runtime.backends.Backend`."""
+    """A deserialised engine with buffers for every session; see `tumortrace_runtime.backends.Backend`."""
 
     name = "tensorrt"
 
     def __init__(
         self,
-        session: Session,
+        sessions: Sequence[Session],
         device: str,
         version: str,
         integer_input: IntegerInput | None,
         layers: Sequence[Layer],
     ) -> None:
-        """Take over a session; `load` makes it."""
-        ran = executed_layers(layers, session.information)
-        super().__init__(device, version, session.taken, integer_input, ran)
-        self._session: Session | None = session
+        """Take over sessions; `load` makes them."""
+        ran = executed_layers(layers, sessions[0].information)
+        super().__init__(device, version, sessions[0].taken, integer_input, ran)
+        self._sessions = sessions
 
     def close(self) -> None:
-        """Give back engine, stream and memory."""
+        """Give back engine, streams and memory."""
         super().close()
-        if self._session is not None:
-            self._session.close()
-        self._session = None
+        for session in self._sessions:
+            session.close()
+        self._sessions = ()
 
-    def _open_requests(self) -> list[Request]:
-        assert self._session is not None
-        return [self._session]
+    def _open_requests(self) -> Sequence[Request]:
+        return self._sessions
