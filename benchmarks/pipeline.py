@@ -33,7 +33,7 @@ from tumortrace_runtime.bench import measure_interleaved
 from tumortrace_runtime.command import run
 from tumortrace_runtime.files import write_json
 from tumortrace_runtime.flow import timed
-from tumortrace_runtime.io import ChannelMapping, Scan, find_cases, read_case, write_case, write_mask
+from tumortrace_runtime.io import Scan, find_cases, read_case, write_case, write_mask
 from tumortrace_runtime.table import format_table
 
 STAGES = ("decode", "preprocess", "infer", "postprocess", "encode", "total")
@@ -173,8 +173,7 @@ def open_scan(segmenter: Segmenter, case: Path | None) -> npt.NDArray[Any]:
 
 def read(segmenter: Segmenter, path: Path) -> Scan:
     """A case with the channels that the bundle wants, and no others."""
-    mapping = ChannelMapping({name: f"*_{name}.nii*" for name in segmenter.bundle.preprocessing.channels})
-    return read_case(find_cases(path, mapping=mapping)[0], mapping, with_truth=False)
+    return read_case(find_cases(path)[0], channels=segmenter.bundle.preprocessing.channels, with_truth=False)
 
 
 def pass_through(segmenter: Segmenter, path: Path, out: Path) -> Passage:
