@@ -21,7 +21,7 @@ from tumortrace_runtime.errors import BackendError, InputError
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.segmenter import Segmenter
 
-_NO_DEVICES = ("AzureExecutionProvider", "CPU_FP32")
+_NO_DEVICES = ("AzureExecutionProvider",)
 """What engines list and what runs nothing here: a service in the cloud."""
 
 
