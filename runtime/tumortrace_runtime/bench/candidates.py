@@ -58,6 +58,7 @@ class Runner(ABC):
     def segment(self, scan: Scan) -> Outcome:
         """Segment a scan that is in memory."""
 
+    @abstractmethod
     def close(self) -> None:
         """Give back what it holds."""
 
@@ -79,7 +80,7 @@ class Choice:
 
 
 def find_choices(bundle: Bundle, threads: Sequence[int | None]) -> tuple[list[Choice], list[NotRun]]:
-    """Every engine × precision × device × threads of a bundle that this machine may have, and what it has not."""
+    """Every engine x precision x device x threads of a bundle that this machine may have, and what it has not."""
     choices, not_run = [], []
     for backend, precision in bundle.choices():
         try:
@@ -179,6 +180,10 @@ class PeerRunner(Runner):
         """See `Runner`."""
         mask, stages_ms = self._peer.segment(scan)
         return Outcome(mask, [], stages_ms)
+
+    def close(self) -> None:
+        """See `Runner`."""
+        del self._peer
 
 
 def load_peers(path: Path, given: PeerInput) -> list[PeerRunner]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tumortrace_runtime.bench.gates import Gates
 from tumortrace_runtime.bench.results import ENGINE, STAGES, Candidate, Results, Start
-from tumortrace_runtime.bench.stability import NOISY, machine_noise, relative_times, time_ratio
+from tumortrace_runtime.bench.stability import NOISY, machine_noise, reference_ms, relative_times, time_ratio
 from tumortrace_runtime.errors import InputError
 
 OK, WITHIN_NOISE, REGRESSION = "ok", "within noise", "regression"
@@ -91,6 +91,7 @@ def compare(new: Results, base: Results, gates: Gates) -> Comparison:
             findings += _memory(after, before, gates)
         if timed:
             findings += _latency(after, before, cases, gates)
+            findings += _first_mask(after, before, reference_ms(base) / reference_ms(new), gates)
     return Comparison(tuple(findings), tuple(remarks))
 
 
@@ -110,7 +111,8 @@ def _common_cases(new: Results, base: Results) -> list[str]:
 
 def _remarks(new: Results, base: Results, cases: Sequence[str]) -> Iterator[str]:
     if len(cases) < max(len(new.data["slices"]), len(base.data["slices"])):
-        yield f"compared on {len(cases)} cases that both have; {len(new.data['slices'])} here, {len(base.data['slices'])} there"
+        ours, theirs = len(new.data["slices"]), len(base.data["slices"])
+        yield f"compared on {len(cases)} cases that both have; {ours} here, {theirs} there"
     if new.cpu != base.cpu:
         yield f"accuracy and size alone are compared: {base.cpu} there, {new.cpu} here"
         return
@@ -187,8 +189,12 @@ def _latency(after: Candidate, before: Candidate, cases: Sequence[str], gates: G
     for found in stages:
         if max(found.baseline or 0, found.new or 0) >= gates.stage_least_ms:
             yield found
+
+
+def _first_mask(after: Candidate, before: Candidate, slower: float, gates: Gates) -> Iterator[Finding]:
+    """`slower`: how many times as long the reference workload took in the baseline."""
     if after.start is not None and before.start is not None:
-        ours, theirs = after.start.first_mask_ms, before.start.first_mask_ms
+        ours, theirs = after.start.first_mask_ms * slower, before.start.first_mask_ms
         yield _ratio(after.name, "first mask", theirs, ours, gates.first_mask_ratio)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tumortrace_runtime.bench.candidates import ENGINE, Outcome, Runner
+from tumortrace_runtime.bench.candidates import Outcome, Runner
 from tumortrace_runtime.bench.reference import Reference
-from tumortrace_runtime.bench.results import Candidate, Sample, Start
+from tumortrace_runtime.bench.results import ENGINE, Candidate, Sample, Start
 from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.files import write_json
 from tumortrace_runtime.flow import timed

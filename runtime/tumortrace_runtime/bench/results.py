@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,8 @@ class Start:
     """A process of its own, from its start on.
 
     Attributes:
-        first_mask_ms: until the first mask, of one slice; the least of some starts, what the engine keeps on disk being there.
+        first_mask_ms: until the first mask, of one slice, where the engine finds what it keeps on disk; the least of
+            some starts.
         peak_bytes: the most memory that it held, having segmented the largest scan.
         growth_bytes: what it held more after `growth_slices` slices than before.
         growth_slices: slices of scans that were segmented again and again.
@@ -141,6 +143,11 @@ class Results:
         """The processor's name."""
         return str(self.environment["cpu"]["model"])
 
+    def slices_per_s(self, candidate: Candidate) -> float:
+        """Throughput: all slices of all samples by all of their time."""
+        slices = sum(self.data["slices"][sample.case_id] for sample in candidate.samples)
+        return float(slices / sum(candidate.times_ms("total")) * 1e3)
+
     def candidate(self, name: str) -> Candidate | None:
         """The one of this name, if it took part."""
         return next((each for each in self.candidates if each.name == name), None)
@@ -169,6 +176,14 @@ def read_results(path: Path) -> Results:
         return from_dict(Results, values)
     except SpecError as problem:
         raise InputError(f"{path}: {problem} Measure anew.") from None
+
+
+def baseline_name(results: Results) -> str:
+    """The file that keeps a result as a baseline, named by device and day: "amd-epyc-2-threads.2026-11-23.json"."""
+    cpu = results.environment["cpu"]
+    device = results.environment.get("jetson") or cpu["model"] or cpu["architecture"]
+    words = re.findall(r"[a-z0-9]+", f"{device} {cpu['threads']} threads".lower())
+    return f"{'-'.join(words)}.{results.created_utc[:10]}.json"
 
 
 def percentiles(times_ms: Iterable[float]) -> dict[str, float]:

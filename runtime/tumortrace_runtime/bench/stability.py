@@ -41,9 +41,18 @@ def spread(values: Sequence[float]) -> float:
     return float((high - low) / middle)
 
 
+def reference_ms(results: Results) -> float:
+    """What the reference workload took, the median over a run of the benchmark."""
+    return float(np.median(_references_ms(results)))
+
+
 def machine_noise(results: Results) -> float:
     """The spread of the reference workload over a run of the benchmark."""
-    return spread([sample.reference_ms for each in results.candidates for sample in each.samples])
+    return spread(_references_ms(results))
+
+
+def _references_ms(results: Results) -> list[float]:
+    return [sample.reference_ms for each in results.candidates for sample in each.samples]
 
 
 def candidate_noise(candidate: Candidate) -> float:
