@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tumortrace_runtime.bench.candidates import Runner
     from tumortrace_runtime.bench.compare import Comparison
+    from tumortrace_runtime.bench.report import Picture
     from tumortrace_runtime.bench.results import Results
 
 REGRESSED = 4
@@ -124,6 +125,54 @@ def bench_compare(new: Path, baseline: Path, gates_path: Path, as_json: bool) ->
     comparison = compare(read_results(new), read_results(baseline), read_gates(gates_path))
     click.echo(json.dumps(comparison.to_dict()) if as_json else describe_comparison(comparison))
     return REGRESSED if comparison.regressions else 0
+
+
+@command.command("report")
+@click.argument("results", type=_FILE, nargs=-1, required=True)
+@click.option("--bundle", type=BUNDLE, help="Segment the worst cases again, for pictures of them.")
+@click.option("--data", "index_path", type=_FILE, help="Index of the cases, for pictures.")
+@click.option("--pictures", type=click.IntRange(min=1), default=3, show_default=True, help="Of so many cases.")
+@_OUT
+def bench_report(
+    results: Sequence[Path], bundle: Path | None, index_path: Path | None, pictures: int, out: Path
+) -> None:
+    """Make one page, readable offline and on paper, of RESULTS; of several, the newest with the others as its history.
+
+    Pictures show scans: do not give such a page to people who may not see them.
+    """
+    from tumortrace_runtime.bench.report import make_page
+    from tumortrace_runtime.bench.results import read_results
+    from tumortrace_runtime.files import write_bytes
+
+    if (bundle is None) != (index_path is None):
+        raise click.UsageError("--bundle and --data belong together.")
+    runs = [read_results(path) for path in results]
+    shown = _worst_cases(runs, bundle, index_path, pictures) if bundle and index_path else []
+    write_bytes(out, make_page(runs, shown).encode())
+    click.echo(str(out))
+
+
+def _worst_cases(runs: Sequence[Results], bundle: Path, index_path: Path, count: int) -> list[Picture]:
+    from tumortrace.index import load_index, open_case
+    from tumortrace_runtime.bench.report import Picture
+    from tumortrace_runtime.bundle import open_bundle
+    from tumortrace_runtime.errors import InputError
+    from tumortrace_runtime.overlay import draw_montage
+    from tumortrace_runtime.png import encode_png
+    from tumortrace_runtime.segmenter import Segmenter
+
+    newest = max(runs, key=lambda run: run.created_utc)
+    index, opened = load_index(index_path), open_bundle(bundle)
+    if (index.sha256, opened.sha256) != (newest.data["index_sha256"], newest.bundle["sha256"]):
+        raise InputError("report: the results are of another bundle or index than the ones given for pictures.")
+    shown = next(each for each in newest.candidates if each.kind == "engine")
+    pictures = []
+    with Segmenter(opened, backend=shown.backend, precision=shown.precision) as segmenter:
+        for case in sorted(shown.cases, key=lambda one: one.dice)[:count]:
+            scan = open_case(index, case.case_id)
+            picture = draw_montage(scan.channel(REFERENCE), segmenter.segment(scan).mask, scan.truth)
+            pictures.append(Picture(encode_png(picture), f"{case.case_id}, {shown.name}: Dice {case.dice:.4f}"))
+    return pictures
 
 
 @command.command("baseline")
