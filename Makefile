@@ -16,7 +16,7 @@ INSTALLED := pyproject.toml runtime/tumortrace_runtime/version.py $(shell find $
              $(shell find runtime/native runtime/bindings cmake runtime/CMakeLists.txt -type f)
 STEPS := lint types test-native test-arm test-python test-wheel
 
-.PHONY: help venv lint types test-native test-arm test-python test-wheel test wheel wheel-arm demo format stub clean
+.PHONY: help venv lint types test-native test-arm test-python test-wheel test-arm-python test wheel wheel-arm demo format stub clean
 
 help:
 	@echo 'make test    lint, types, C++ tests here and on Arm, Python tests, wheel'
@@ -68,7 +68,8 @@ test-native: .venv/packages
 
 # Once for Jetson Orin, and once as wheels ship, for every 64-bit Arm CPU.
 ARM := -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/cmake/aarch64.cmake
-ifneq ($(and $(shell command -v aarch64-linux-gnu-g++),$(shell command -v qemu-aarch64-static)),)
+ARM_TOOLS := $(and $(shell command -v aarch64-linux-gnu-g++),$(shell command -v qemu-aarch64-static))
+ifneq ($(ARM_TOOLS),)
 test-arm: .venv/packages
 	$(call test_native,arm-orin,$(ARM))
 	$(call test_native,arm-any,$(ARM) -DTUMORTRACE_ARM_ARCH=armv8-a -DTUMORTRACE_ARM_CPU=cortex-a53)
@@ -82,6 +83,15 @@ test-python: venv .venv/tensorrt-rtx
 
 test-wheel: venv wheel
 	$(BIN)/python tests/wheel/check.py --python $(PYTHON) build/wheel/$(MACHINE)/*-$(SYSTEMS)_$(MACHINE).whl
+
+# Slow, and no part of `make test`: Python itself under qemu.
+ifneq ($(and $(ARM_TOOLS),$(shell command -v apt-get),$(shell command -v dpkg)),)
+test-arm-python: venv wheel-arm
+	$(BIN)/python tests/wheel/arm.py --cache build/arm-python build/wheel/aarch64/*-$(SYSTEMS)_aarch64.whl
+else
+test-arm-python:
+	@echo 'test-arm-python: SKIPPED: it takes what test-arm takes, and the apt-get and dpkg of Debian'
+endif
 
 test: venv
 	@for step in $(STEPS); do \
@@ -115,7 +125,7 @@ endef
 wheel: $(BUILDER)/packages
 	$(call wheel,$(MACHINE))
 
-# Python's headers are those of this CPU: between 64-bit Linux systems what limited and full API see of them is the same.
+# The headers are those of this CPU's Python, which for another 64-bit CPU differ in nothing that a module sees.
 wheel-arm: $(BUILDER)/packages
 	$(call wheel,aarch64,-Ccmake.toolchain-file=$(CURDIR)/cmake/aarch64.cmake -Ccmake.define.TUMORTRACE_ARM_ARCH=armv8-a,\
 	  _PYTHON_HOST_PLATFORM=linux-aarch64 \
