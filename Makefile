@@ -16,11 +16,12 @@ INSTALLED := pyproject.toml runtime/tumortrace_runtime/version.py $(shell find $
              $(shell find runtime/native runtime/bindings cmake runtime/CMakeLists.txt -type f)
 STEPS := lint types test-native test-arm test-python test-wheel
 
-.PHONY: help venv lint types test-native test-arm test-python test-wheel test demo format stub clean
+.PHONY: help venv lint types test-native test-arm test-python test-wheel test-arm-python test wheel wheel-arm demo format stub clean
 
 help:
 	@echo 'make test    lint, types, C++ tests here and on Arm, Python tests, wheel'
 	@echo 'make demo    train, export and segment phantoms; DATA=/path/to/kaggle_3m for real scans'
+	@echo 'make wheel   dist/tumortrace-….whl for this CPU and the Python that PYTHON names; make wheel-arm: for Arm'
 	@echo 'make venv    .venv with everything pinned, the packages editable'
 	@echo 'make format  put Python and C++ in the style that lint checks'
 	@echo 'make stub    write the type stub of the native module anew'
@@ -67,7 +68,8 @@ test-native: .venv/packages
 
 # Once for Jetson Orin, and once as wheels ship, for every 64-bit Arm CPU.
 ARM := -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/cmake/aarch64.cmake
-ifneq ($(and $(shell command -v aarch64-linux-gnu-g++),$(shell command -v qemu-aarch64-static)),)
+ARM_TOOLS := $(and $(shell command -v aarch64-linux-gnu-g++),$(shell command -v qemu-aarch64-static))
+ifneq ($(ARM_TOOLS),)
 test-arm: .venv/packages
 	$(call test_native,arm-orin,$(ARM))
 	$(call test_native,arm-any,$(ARM) -DTUMORTRACE_ARM_ARCH=armv8-a -DTUMORTRACE_ARM_CPU=cortex-a53)
@@ -79,13 +81,56 @@ endif
 test-python: venv .venv/tensorrt-rtx
 	$(BIN)/python -m pytest -n 2
 
-test-wheel: venv
-	$(BIN)/python tests/wheel/check.py --python $(PYTHON)
+test-wheel: venv wheel
+	$(BIN)/python tests/wheel/check.py --python $(PYTHON) build/wheel/$(MACHINE)/*-$(SYSTEMS)_$(MACHINE).whl
+
+# Slow, and no part of `make test`: Python itself under qemu.
+ifneq ($(and $(ARM_TOOLS),$(shell command -v apt-get),$(shell command -v dpkg)),)
+test-arm-python: venv wheel-arm
+	$(BIN)/python tests/wheel/arm.py --cache build/arm-python build/wheel/aarch64/*-$(SYSTEMS)_aarch64.whl
+else
+test-arm-python:
+	@echo 'test-arm-python: SKIPPED: it takes what test-arm takes, and the apt-get and dpkg of Debian'
+endif
 
 test: venv
 	@for step in $(STEPS); do \
 	  echo "== $$step"; start=$$SECONDS; $(MAKE) --no-print-directory $$step; echo "== $$step: $$((SECONDS - start)) s"; \
 	done; echo "== all: $$SECONDS s"
+
+# The systems that wheels are for: Linux with this glibc or a later one.
+SYSTEMS := manylinux_2_34
+MACHINE := $(shell uname -m)
+BUILDER := build/wheel/$(notdir $(PYTHON))
+BUILDER_PIP := $(BUILDER)/bin/pip --disable-pip-version-check --quiet
+
+# What builds wheels, and no more: other Pythons' take no second .venv.
+$(BUILDER)/packages: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BUILDER)
+	$(BUILDER_PIP) install -c constraints.txt pip
+	$(BUILDER_PIP) install -c constraints.txt --group build
+	touch $@
+
+# Builds a wheel, and refuses it where auditwheel names other systems than SYSTEMS that can load it:
+# $(call wheel,MACHINE,OPTIONS,ENVIRONMENT).
+define wheel
+	rm -rf build/wheel/$(1)
+	$(3) $(BUILDER_PIP) wheel --no-deps --no-build-isolation -w build/wheel/$(1)/raw \
+	  -Cbuild-dir=build/wheel/$(1)/cmake -Ccmake.define.TUMORTRACE_PORTABLE=ON $(2) .
+	$(BUILDER)/bin/auditwheel repair --patcher none -w build/wheel/$(1) build/wheel/$(1)/raw/*.whl
+	mkdir -p dist
+	cp build/wheel/$(1)/*-$(SYSTEMS)_$(1).whl dist || { $(BUILDER)/bin/auditwheel show build/wheel/$(1)/raw/*.whl; false; }
+endef
+
+wheel: $(BUILDER)/packages
+	$(call wheel,$(MACHINE))
+
+# The headers are those of this CPU's Python, which for another 64-bit CPU differ in nothing that a module sees.
+wheel-arm: $(BUILDER)/packages
+	$(call wheel,aarch64,-Ccmake.toolchain-file=$(CURDIR)/cmake/aarch64.cmake -Ccmake.define.TUMORTRACE_ARM_ARCH=armv8-a,\
+	  _PYTHON_HOST_PLATFORM=linux-aarch64 \
+	  SETUPTOOLS_EXT_SUFFIX=$$($(BUILDER)/bin/python -c \
+	    'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX").replace("$(MACHINE)", "aarch64"))'))
 
 demo: venv
 	rm -rf demo

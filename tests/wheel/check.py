@@ -1,4 +1,4 @@
-"""Build a wheel, install it into a clean environment, and segment a scan there: `make test-wheel`.
+"""Install a wheel into a clean environment, and segment a scan there: `make test-wheel`.
 
 The checking environment has the extras of a device and no torch; the bundle and the scan that it is given are made by
 the Python that runs this script, which has everything.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -29,24 +30,28 @@ _WANTED = (
     "tumortrace_runtime/segmenter.py",
 )
 _TOP_LEVEL = {"tumortrace", "tumortrace_export", "tumortrace_runtime"}
+_SYSTEMS = "manylinux_2_34"
+_STABLE_ABI_SINCE = (3, 12)
 
 
 def main() -> None:
     """Run the check; an exception, or a command that fails, is a failed check."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", default="python3", help="the interpreter to build and install for")
+    parser.add_argument("wheel", type=Path)
+    parser.add_argument("--python", default="python3", help="the interpreter that the wheel was built for")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tumortrace-wheel-") as folder:
-        check(parser.parse_args().python, Path(folder))
+        check(arguments.wheel, arguments.python, Path(folder))
 
 
-def check(python: str, folder: Path) -> None:
+def check(wheel: Path, python: str, folder: Path) -> None:
     """Everything, in `folder`."""
+    check_contents(wheel)
+    check_tag(wheel, python)
     environment = folder / "venv"
     run(python, "-m", "venv", environment)
     clean_python = environment / "bin" / "python"
     pip(clean_python, "install", "-c", _CONSTRAINTS, "pip")
-    wheel = build_wheel(clean_python, folder / "dist")
-    check_contents(wheel)
     pip(clean_python, "install", "-c", _CONSTRAINTS, f"{wheel}[{_EXTRAS}]")
     pip(clean_python, "check")
 
@@ -60,24 +65,6 @@ def check(python: str, folder: Path) -> None:
         run(tumortrace, "segment", bundle, scan, "--backend", backend, "-o", empty / backend, cwd=empty)
 
 
-def build_wheel(python: Path, folder: Path) -> Path:
-    """The wheel of this checkout, for `python`."""
-    build_folder = folder.with_name("build")
-    pip(
-        python,
-        "wheel",
-        "--no-deps",
-        "--build-constraint",
-        _CONSTRAINTS,
-        f"-Cbuild-dir={build_folder}",
-        "-w",
-        folder,
-        _ROOT,
-    )
-    (wheel,) = folder.glob("tumortrace-*.whl")
-    return wheel
-
-
 def check_contents(wheel: Path) -> None:
     """Refuse a wheel that lacks something or brings something that is not the packages'."""
     with zipfile.ZipFile(wheel) as archive:
@@ -88,6 +75,20 @@ def check_contents(wheel: Path) -> None:
     if missing or len(native) != 1 or not all(name.endswith(".dist-info") for name in strays):
         raise SystemExit(f"{wheel.name}: missing {missing}, native modules {native}, other top-level names {strays}.")
     print(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size / 1024:.0f} KiB")
+
+
+def check_tag(wheel: Path, python: str) -> None:
+    """Refuse a wheel for other Pythons or systems than promised, in its name or in what it says inside."""
+    version = subprocess.check_output([python, "-c", "import sys; print(*sys.version_info[:2])"], text=True)
+    major, minor = map(int, version.split())
+    stable = (major, minor) >= _STABLE_ABI_SINCE
+    abi = "cp{}{}-abi3".format(*_STABLE_ABI_SINCE) if stable else f"cp{major}{minor}-cp{major}{minor}"
+    wanted = f"{abi}-{_SYSTEMS}_{platform.machine()}"
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/WHEEL"))
+        inside = archive.read(metadata).decode()
+    if not wheel.name.endswith(f"-{wanted}.whl") or f"\nTag: {wanted}\n" not in inside:
+        raise SystemExit(f"{wheel.name}: {wanted} wanted, in the name and inside, where there is:\n{inside}")
 
 
 def pip(python: Path, *arguments: str | Path) -> None:

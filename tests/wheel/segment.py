@@ -12,7 +12,10 @@ import numpy as np
 import tumortrace
 import tumortrace_runtime
 from tumortrace_runtime import Segmenter
+from tumortrace_runtime.errors import InputError
 from tumortrace_runtime.io import find_cases, read_case
+from tumortrace_runtime.postprocess import Postprocessing
+from tumortrace_runtime.postprocessor import Postprocessor
 
 _MIN_AGREEMENT = 0.999
 
@@ -39,8 +42,20 @@ def main(bundle: Path, scan_folder: Path) -> None:
         print(
             f"{backend}: {result.executed_precision}, {result.mask.sum()} voxels, {result.timings_ms['total']:.0f} ms"
         )
+    check_errors()
     agreement = np.mean(masks["openvino"] == masks["onnxruntime"])
     assert agreement >= _MIN_AGREEMENT, f"the engines agree on {agreement:.4%} of the voxels"
+
+
+def check_errors() -> None:
+    """What the native core throws arrives, though the engines have brought another C++ library into the process."""
+    too_many = 100_000
+    try:
+        Postprocessor(Postprocessing(), threads=too_many)
+    except InputError as error:
+        assert str(too_many) in str(error), error
+    else:
+        raise AssertionError(f"{too_many} threads were accepted")
 
 
 if __name__ == "__main__":
