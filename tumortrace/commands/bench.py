@@ -159,6 +159,7 @@ def _worst_cases(runs: Sequence[Results], bundle: Path, index_path: Path, count:
     from tumortrace_runtime.errors import InputError
     from tumortrace_runtime.overlay import draw_montage
     from tumortrace_runtime.png import encode_png
+    from tumortrace_runtime.preprocess import reference_number
     from tumortrace_runtime.segmenter import Segmenter
 
     newest = max(runs, key=lambda run: run.created_utc)
@@ -170,7 +171,8 @@ def _worst_cases(runs: Sequence[Results], bundle: Path, index_path: Path, count:
     with Segmenter(opened, backend=shown.backend, precision=shown.precision) as segmenter:
         for case in sorted(shown.cases, key=lambda one: one.dice)[:count]:
             scan = open_case(index, case.case_id)
-            picture = draw_montage(scan.channel(REFERENCE), segmenter.segment(scan).mask, scan.truth)
+            image = scan.voxels[..., reference_number(scan.channels)]
+            picture = draw_montage(image, segmenter.segment(scan).mask, scan.truth, case.case_id)
             pictures.append(Picture(encode_png(picture), f"{case.case_id}, {shown.name}: Dice {case.dice:.4f}"))
     return pictures
 

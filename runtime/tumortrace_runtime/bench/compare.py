@@ -70,14 +70,13 @@ def compare(new: Results, base: Results, gates: Gates) -> Comparison:
     """Compare results of one model on the same data.
 
     Dice is paired by case, latency is in units of the reference workload that ran in the same run, and peers are left
-    out. On another processor accuracy and size alone are compared, and after a noisy run no latency.
+    out. On another processor accuracy and size alone are compared.
 
     Raises:
         InputError: another model or data set, or no case in common.
     """
     cases = _common_cases(new, base)
     remarks = list(_remarks(new, base, cases))
-    timed = new.cpu == base.cpu and max(machine_noise(new), machine_noise(base)) <= NOISY
     findings: list[Finding] = []
     for before in (each for each in base.candidates if each.kind == ENGINE):
         after = new.candidate(before.name)
@@ -89,7 +88,6 @@ def compare(new: Results, base: Results, gates: Gates) -> Comparison:
         findings.append(_size(after, before, gates))
         if new.cpu == base.cpu:
             findings += _memory(after, before, gates)
-        if timed:
             findings += _latency(after, before, cases, gates)
             findings += _first_mask(after, before, reference_ms(base) / reference_ms(new), gates)
     return Comparison(tuple(findings), tuple(remarks))
@@ -118,7 +116,7 @@ def _remarks(new: Results, base: Results, cases: Sequence[str]) -> Iterator[str]
         return
     for name, results in (("here", new), ("in the baseline", base)):
         if (noise := machine_noise(results)) > NOISY:
-            yield f"no latency is compared: the reference workload spread by {100 * noise:.0f} % {name}"
+            yield f"latencies say little: the reference workload spread by {100 * noise:.0f} % {name}"
     known = {each.name for each in base.candidates}
     for each in new.candidates:
         if each.kind == ENGINE and each.name not in known:

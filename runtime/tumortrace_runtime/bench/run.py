@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from tumortrace_runtime.bench.candidates import EngineRunner, Runner, find_choices
+from tumortrace_runtime.bench.candidates import Choice, EngineRunner, Runner, find_choices
 from tumortrace_runtime.bench.environment import describe_environment
 from tumortrace_runtime.bench.measure import Read, measure
 from tumortrace_runtime.bench.results import NotRun, Results, Start
@@ -44,6 +44,7 @@ def run_benchmark(
     precisions: Sequence[str] = (),
     peers: Sequence[Runner] = (),
     growth_slices: int = GROWTH_SLICES,
+    load: Callable[[Bundle, Choice], Runner] = EngineRunner,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Results:
     """Measure everything of a bundle that this machine can run, and other software beside it.
@@ -57,6 +58,7 @@ def run_benchmark(
         precisions: that take part; empty for all.
         peers: other software, loaded.
         growth_slices: over how many slices each candidate's memory is watched.
+        load: what loads an engine of the bundle.
         progress: told what is done, line by line.
 
     Raises:
@@ -73,7 +75,7 @@ def run_benchmark(
         for choice in choices:
             progress(f"starting {choice.name}")
             try:
-                runner = EngineRunner(bundle, choice)
+                runner = load(bundle, choice)
             except BackendError as problem:
                 not_run.append(NotRun(choice.name, str(problem)))
                 continue

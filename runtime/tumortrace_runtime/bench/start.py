@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +18,17 @@ import numpy.typing as npt
 from tumortrace_runtime.bench.candidates import Choice
 from tumortrace_runtime.bench.results import Start
 from tumortrace_runtime.errors import BackendError
-
-_STARTS = 3
-_GROWTH_SLICES = 2000
+from tumortrace_runtime.segmenter import Segmenter
 
 _PROCESS = """
-import json, os, sys, time
-told = json.loads(sys.argv[1])
-from tumortrace_runtime.bench.start import serve
-serve(told)
+import json, sys
+from tumortrace_runtime import Segmenter
+from tumortrace_runtime.bench.start import observe
+print(json.dumps(observe(json.loads(sys.argv[1]), Segmenter)))
 """
 
 
-def measure_start(
-    bundle: Path, choice: Choice, scan: npt.NDArray[Any], *, growth_slices: int = _GROWTH_SLICES
-) -> Start:
+def measure_start(bundle: Path, choice: Choice, scan: npt.NDArray[Any], *, growth_slices: int) -> Start:
     """Start processes that segment a scan, the last of them again and again.
 
     Args:
@@ -58,10 +54,9 @@ def measure_start(
             },
         }
         # The first start fills what the engine keeps on disk.
-        starts = [_start(asked | {"growth_slices": 0}, folder) for _ in range(1 + _STARTS)][1:]
-        last = _start(asked | {"growth_slices": growth_slices}, folder)
+        _, start, last = (_start(asked | {"growth_slices": slices}, folder) for slices in (0, 0, growth_slices))
     return Start(
-        first_mask_ms=min(start["first_mask_ms"] for start in [*starts, last]),
+        first_mask_ms=min(start["first_mask_ms"], last["first_mask_ms"]),
         peak_bytes=last["peak_bytes"],
         growth_bytes=last["growth_bytes"],
         growth_slices=last["growth_slices"],
@@ -80,26 +75,31 @@ def _start(asked: Mapping[str, Any], cache: str) -> dict[str, Any]:
     return told
 
 
-def serve(asked: Mapping[str, Any]) -> None:
-    """What the process does: segment a slice, then the scan, then the scan again and again; tell it as JSON."""
-    from tumortrace_runtime import Segmenter
+def observe(asked: Mapping[str, Any], make: Callable[..., Segmenter]) -> dict[str, Any]:
+    """What a process does: segment a slice, then the scan, then the scan again and again.
 
+    Args:
+        asked: `bundle`, `scan` (an .npy file), `engine` (what `make` is given besides), `started` (seconds of the
+            clock) and `growth_slices`.
+        make: `Segmenter`.
+
+    Returns:
+        The fields of `results.Start`.
+    """
     scan = np.load(asked["scan"], mmap_mode="r")
-    with Segmenter(asked["bundle"], **asked["engine"]) as segmenter:
+    with make(asked["bundle"], **asked["engine"]) as segmenter:
         middle = len(scan) // 2
         segmenter.segment(np.ascontiguousarray(scan[middle : middle + 1]))
-        told = {"first_mask_ms": (time.time() - asked["started"]) * 1e3}
+        told = {"first_mask_ms": (time.time() - asked["started"]) * 1e3, "growth_bytes": 0, "growth_slices": 0}
         whole = np.array(scan)
-        segmenter.segment(whole)
-        told |= {"peak_bytes": _status_bytes("VmHWM"), "growth_bytes": 0, "growth_slices": 0}
-        if asked["growth_slices"]:
+        for _ in range(2):
             segmenter.segment(whole)
-            before, done = _status_bytes("VmRSS"), 0
-            while done < asked["growth_slices"]:
-                segmenter.segment(whole)
-                done += len(whole)
-            told |= {"growth_bytes": _status_bytes("VmRSS") - before, "growth_slices": done}
-    print(json.dumps(told))
+        told["peak_bytes"], before = _status_bytes("VmHWM"), _status_bytes("VmRSS")
+        while told["growth_slices"] < asked["growth_slices"]:
+            segmenter.segment(whole)
+            told["growth_slices"] += len(whole)
+        told["growth_bytes"] = _status_bytes("VmRSS") - before
+    return told
 
 
 def _status_bytes(name: str) -> int:

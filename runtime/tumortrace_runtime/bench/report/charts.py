@@ -16,6 +16,9 @@ _LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX = 70.0, 30.0, 20.0, 50.0
 _ROW_PX = 26.0
 _HUES = 7
 
+_LEAST_DICE = 0.02
+"""What a Dice axis shows at least: less is no difference to look at."""
+
 
 def letters(results: Results) -> dict[str, str]:
     """A letter for every candidate, by which charts and tables call it."""
@@ -38,7 +41,7 @@ def accuracy_against_latency(results: Results) -> str:
     candidates, named = results.candidates, letters(results)
     height = 380.0
     x = svg.fitted([_middle_ms(each) for each in candidates], _LEFT_PX, WIDTH_PX - _RIGHT_PX, logarithmic=True)
-    y = svg.fitted([each.dice for each in candidates], height - _BOTTOM_PX, _TOP_PX)
+    y = svg.fitted([each.dice for each in candidates], height - _BOTTOM_PX, _TOP_PX, least=_LEAST_DICE)
     parts = _axes(x, y, "milliseconds per scan, files to files (median, logarithmic)", "mean Dice")
     parts.append(svg.path([(x.at(_middle_ms(each)), y.at(each.dice)) for each in pareto(results)], "front"))
     for number, each in enumerate(candidates):
@@ -73,7 +76,8 @@ def dice_by_case(results: Results) -> str:
     scores = {each.name: {case.case_id: case.dice for case in each.cases} for each in results.candidates}
     cases = sorted(results.data["slices"], key=lambda case: min(found[case] for found in scores.values()))
     left, height = 220.0, _TOP_PX + _ROW_PX * len(cases) + _BOTTOM_PX
-    x = svg.fitted([score for found in scores.values() for score in found.values()], left, WIDTH_PX - _RIGHT_PX)
+    every = [score for found in scores.values() for score in found.values()]
+    x = svg.fitted(every, left, WIDTH_PX - _RIGHT_PX, least=_LEAST_DICE)
     parts = [_grid_x(x, height, "Dice")]
     for row, case in enumerate(cases):
         middle = _TOP_PX + _ROW_PX * (row + 0.5)

@@ -106,15 +106,12 @@ def _stage_legend() -> str:
 
 def _candidate_table(results: Results) -> str:
     headings = (
-        "", "candidate", "ran in", "INT8 MACs", "model MB", "Dice", "ms/scan p50", "p90", "p99", "slices/s", "spread",
+        "", "candidate", "ran in", "INT8 MACs", "MB", "Dice", "ms/scan", "p90", "p99", "slices/s", "spread",
         "first mask ms", "peak MB", "grown MB",
     )  # fmt: skip
     rows = [_candidate_row(results, number, each) for number, each in enumerate(results.candidates)]
-    rows += [
-        ["", escape(each.name), f'<span class="reason">not run: {escape(each.reason)}</span>', *[""] * 11]
-        for each in results.not_run
-    ]
-    return _table(headings, rows)
+    not_run = "".join(f"<li>not run: {escape(each.name)}: {escape(each.reason)}</li>" for each in results.not_run)
+    return _table(headings, rows) + (f'<ul class="reason">{not_run}</ul>' if not_run else "")
 
 
 def _candidate_row(results: Results, number: int, candidate: Candidate) -> list[str]:

@@ -36,12 +36,15 @@ class Scale:
         return self.start_px + share * (self.stop_px - self.start_px)
 
 
-def fitted(values: Sequence[float], start_px: float, stop_px: float, *, logarithmic: bool = False) -> Scale:
-    """A scale with all of the values on it, and some room around them."""
+def fitted(
+    values: Sequence[float], start_px: float, stop_px: float, *, least: float = 0.0, logarithmic: bool = False
+) -> Scale:
+    """A scale with all of the values on it, and some room around them; one that is linear shows `least` or more."""
     low, high = min(values), max(values)
     if logarithmic:
         return Scale(low / 1.3, high * 1.3, start_px, stop_px, logarithmic=True)
-    room = 0.08 * (high - low) or 0.05 * abs(high) or 1.0
+    missing = max(0.0, least - (high - low))
+    room = 0.08 * (high - low) + missing / 2 or 0.05 * abs(high) or 1.0
     return Scale(low - room, high + room, start_px, stop_px)
 
 
@@ -49,7 +52,7 @@ def ticks(scale: Scale, count: int = 5) -> list[float]:
     """Round values on a scale, about `count` of them."""
     if scale.logarithmic:
         powers = range(math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high)) + 1)
-        found = [step * 10.0**power for power in powers for step in (1, 2, 5)]
+        found = [step * 10.0**power for power in powers for step in (1, 1.5, 2, 3, 5, 7)]
         return [value for value in found if scale.low <= value <= scale.high]
     raw = (scale.high - scale.low) / count
     power = 10.0 ** math.floor(math.log10(raw))
