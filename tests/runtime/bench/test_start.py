@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 
 import numpy as np
@@ -27,7 +28,8 @@ def test_a_leak_is_growth(tiny_bundle, tmp_path):
 
     class Leaking(Segmenter):
         def segment(self, scan):
-            kept.append(np.ones(1 << 20, np.uint8))
+            kept.append(mmap.mmap(-1, 1 << 20))  # not the heap's, which may have room that it got before
+            kept[-1].write(bytes(1 << 20))
             return super().segment(scan)
 
     scan = np.random.default_rng(3).integers(0, 200, (6, 64, 64, 3)).astype(np.uint8)
