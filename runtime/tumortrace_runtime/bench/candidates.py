@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -196,13 +197,16 @@ def load_peers(path: Path, given: PeerInput) -> list[PeerRunner]:
     if not path.is_file() or spec is None or spec.loader is None:
         raise InputError(f"{path}: no such Python file of peers.")
     module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.resolve()))  # where a script's own modules are found
     try:
         spec.loader.exec_module(module)
+        if not hasattr(module, "load"):
+            raise InputError(f"{path}: has no function `load`.")
         peers: list[Peer] = module.load(given)
     except ImportError as problem:
         raise InputError(f"{path}: {problem}; pip install 'tumortrace[bench]' brings what peers want.") from problem
-    except AttributeError:
-        raise InputError(f"{path}: has no function `load`.") from None
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
     return [PeerRunner(peer, given.threads) for peer in peers]
 
 
