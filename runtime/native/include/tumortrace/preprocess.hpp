@@ -201,7 +201,7 @@ class Preprocessor {
     }
 
     /// Voxels as float32, clipped and standardised.
-    void normalise(Row row, float* values) const {
+    void normalise(const Row& row, float* values) const {
         reader(voxels_.type).write_values(vectors_, row, values);
         const ChannelStatistics by = channels_[channel_].statistics;
         vectorised(vectors_, [&] { standardise(values, row.count, by); });
