@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "tumortrace/band.hpp"
 #include "tumortrace/voxels.hpp"
 
 namespace tumortrace {
@@ -45,24 +46,21 @@ class LevelSpans {
         least_.assign(voxels.columns(), LevelSpan{}.least);
         greatest_.assign(voxels.columns(), LevelSpan{}.greatest);
         lowered_ = 0;
+        air_ = {0, 0, voxels.columns()};
     }
 
-    /// Adds the next row of the scan, which is row `y` of its slice.
-    void add_row(const std::uint16_t* __restrict levels, std::size_t y) {
-        std::uint16_t* __restrict least = least_.data();
-        std::uint16_t* __restrict greatest = greatest_.data();
-        std::uint16_t row_least = LevelSpan{}.least, row_greatest = LevelSpan{}.greatest;
-        const std::size_t columns = least_.size();
-        for (std::size_t x = 0; x < columns; ++x) {
-            const std::uint16_t level = levels[x];
-            least[x] = level < least[x] ? level : least[x];
-            greatest[x] = level > greatest[x] ? level : greatest[x];
-            row_least = level < row_least ? level : row_least;
-            row_greatest = level > row_greatest ? level : row_greatest;
-        }
+    /// Adds the next rows of the scan, of which the first is row `y` of its slice.
+    template <std::size_t rows>
+    void add(const Band<rows>& band, std::size_t y) {
         if (y == 0) slices_.emplace_back();
-        rows_[y].add({row_least, row_greatest});
-        slices_.back().add({row_least, row_greatest});
+        for (std::size_t row = 0; row < rows; ++row) {
+            LevelSpan span = span_of(band.row(row) + band.begin, band.end - band.begin);
+            if (band.begin != 0 || band.end != band.columns) span.add({band.air, band.air});
+            rows_[y + row].add(span);
+            slices_.back().add(span);
+        }
+        widen_head(band, least_.data(), greatest_.data());
+        widen_air(band.air, band.begin, band.end);
     }
 
     /// Adds the slices of another part of the scan, which follow on these.
@@ -89,10 +87,57 @@ class LevelSpans {
     }
 
   private:
+    /// What columns before `begin` and from `end` on have seen.
+    struct Air {
+        std::uint16_t level;
+        std::size_t begin;
+        std::size_t end;
+    };
+
+    template <std::size_t rows>
+    static void widen_head(const Band<rows>& band, std::uint16_t* __restrict least,
+                           std::uint16_t* __restrict greatest) noexcept {
+        const std::uint16_t* __restrict levels = band.levels;
+        const std::size_t columns = band.columns, end = band.end;
+        for (std::size_t x = band.begin; x < end; ++x) {
+            std::uint16_t low = least[x], high = greatest[x];
+            for (std::size_t row = 0; row < rows; ++row) {
+                const std::uint16_t level = levels[row * columns + x];
+                low = level < low ? level : low;
+                high = level > high ? level : high;
+            }
+            least[x] = low;
+            greatest[x] = high;
+        }
+    }
+
+    /// Adds one level to the columns before `begin` and to those from `end` on.
+    void widen_air(std::uint16_t level, std::size_t begin, std::size_t end) noexcept {
+        if (level != air_.level) air_ = {level, 0, least_.size()};
+        if (begin <= air_.begin && end >= air_.end) return;
+        air_.begin = std::max(air_.begin, begin);
+        air_.end = std::min(air_.end, end);
+        for (std::size_t x = 0; x < least_.size(); ++x) {
+            if (begin <= x && x < end) continue;
+            least_[x] = std::min(least_[x], level);
+            greatest_[x] = std::max(greatest_[x], level);
+        }
+    }
+
+    static LevelSpan span_of(const std::uint16_t* levels, std::size_t columns) noexcept {
+        LevelSpan span;
+        for (std::size_t x = 0; x < columns; ++x) {
+            span.least = levels[x] < span.least ? levels[x] : span.least;
+            span.greatest = levels[x] > span.greatest ? levels[x] : span.greatest;
+        }
+        return span;
+    }
+
     std::vector<LevelSpan> rows_;
     std::vector<LevelSpan> slices_;
     std::vector<std::uint16_t> least_, greatest_;
     std::size_t lowered_ = 0;
+    Air air_{};
 };
 
 /// From `begin` to `end` - 1; empty where they are the same.

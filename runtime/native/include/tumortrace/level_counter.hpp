@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "tumortrace/band.hpp"
 #include "tumortrace/coverage.hpp"
 #include "tumortrace/dispatch.hpp"
 #include "tumortrace/levels.hpp"
@@ -27,6 +28,9 @@ struct Levels {
 namespace detail {
 
 constexpr std::size_t border_px = 4;
+
+/// Rows that are counted together.
+constexpr std::size_t band_rows = 8;
 
 /// Levels of float32 values: floor((value - origin) / step + 0.5).
 inline void count_in_steps(const float* __restrict values, std::size_t count, double origin, double step,
@@ -54,22 +58,22 @@ class LevelCounter {
         everything_.clear(levels.count);
         border_.clear(levels.count);
         spans_.reset(voxels);
-        if (row_levels_.size() < voxels.columns()) {
-            row_levels_.resize(voxels.columns());
-            row_values_.resize(voxels.columns());
+        const std::size_t columns = voxels.columns();
+        if (columns_ < columns) {
+            columns_ = columns;
+            levels_.resize(detail::band_rows * columns);
+            row_values_.resize(columns);
         }
-        const std::size_t rows = voxels.rows(), columns = voxels.columns();
-        const bool narrow = columns <= 2 * detail::border_px;
-        std::size_t y = 0;
-        for_each_row(voxels, channel, [&](Row row) {
-            read_levels(voxels.type, row, levels, vectors);
-            const bool outside = narrow || y < detail::border_px || y + detail::border_px >= rows;
-            everything_.add(row_levels_.data(), columns);
-            vectorised(vectors, [&] { spans_.add_row(row_levels_.data(), y); });
-            border_.add(row_levels_.data(), outside ? columns : detail::border_px);
-            if (!outside) border_.add(row_levels_.data() + columns - detail::border_px, detail::border_px);
-            y = y + 1 == rows ? 0 : y + 1;
-        });
+        for (std::size_t slice = 0; slice < voxels.slices(); ++slice) {
+            const auto row_at = [&](std::size_t y) { return row_of(voxels, channel, slice, y, 0, columns); };
+            std::size_t y = 0;
+            for (; y + detail::band_rows <= voxels.rows(); y += detail::band_rows) {
+                count_rows<detail::band_rows>(voxels, row_at, y, levels, vectors);
+            }
+            for (; y < voxels.rows(); ++y) {
+                count_rows<1>(voxels, row_at, y, levels, vectors);
+            }
+        }
     }
 
     /// Adds the slices that follow, which another one counted, of the same levels.
@@ -84,23 +88,54 @@ class LevelCounter {
     LevelSpans& spans() noexcept { return spans_; }
 
   private:
-    void read_levels(VoxelType type, Row row, const Levels& levels, Vectors vectors) {
+    /// Reads rows of a slice from row `y` on, and counts them.
+    template <std::size_t rows, typename RowAt>
+    void count_rows(const Voxels& voxels, const RowAt& row_at, std::size_t y, const Levels& levels, Vectors vectors) {
+        for (std::size_t row = y; row < y + rows; ++row) {
+            // Counting takes so long that the processor does not foresee the next band by itself.
+            if (row + 2 * rows < voxels.rows()) prefetch(row_at(row + 2 * rows), reader(voxels.type).size_bytes);
+            read_levels(voxels.type, row_at(row), levels, vectors, levels_.data() + (row - y) * voxels.columns());
+        }
+        vectorised(vectors, [&] { count_band(find_band<rows>(levels_.data(), voxels.columns()), y, voxels.rows()); });
+    }
+
+    void read_levels(VoxelType type, const Row& row, const Levels& levels, Vectors vectors, std::uint16_t* out) {
         if (levels.exact) {
-            return reader(type).write_levels(vectors, row, levels.least, row_levels_.data());
+            return reader(type).write_levels(vectors, row, levels.least, out);
         }
         const float* values = static_cast<const float*>(row.data);
         if (type != VoxelType::float32 || row.stride != 1) {
             reader(type).write_values(vectors, row, row_values_.data());
             values = row_values_.data();
         }
-        vectorised(vectors,
-                   [&] { detail::count_in_steps(values, row.count, levels.origin, levels.step, row_levels_.data()); });
+        vectorised(vectors, [&] { detail::count_in_steps(values, row.count, levels.origin, levels.step, out); });
+    }
+
+    /// Counts rows of a slice of `height`, from row `y` on.
+    template <std::size_t rows>
+    void count_band(const Band<rows>& band, std::size_t y, std::size_t height) {
+        constexpr std::size_t frame = detail::border_px;
+        const std::size_t head = band.end - band.begin;
+        everything_.add(band.air, rows * (band.columns - head));
+        for (std::size_t row = 0; row < rows; ++row) {
+            everything_.add(band.row(row) + band.begin, head);
+            if (y + row < frame || y + row + frame >= height || band.columns <= 2 * frame) {
+                border_.add(band.row(row), band.columns);
+            } else if (frame <= band.begin && band.end + frame <= band.columns) {
+                border_.add(band.air, 2 * frame);
+            } else {
+                border_.add(band.row(row), frame);
+                border_.add(band.row(row) + band.columns - frame, frame);
+            }
+        }
+        spans_.add(band, y);
     }
 
     Histogram everything_;
     Histogram border_;
     LevelSpans spans_;
-    std::vector<std::uint16_t> row_levels_;
+    std::size_t columns_ = 0;
+    std::vector<std::uint16_t> levels_;  ///< of a band
     std::vector<float> row_values_;
 };
 

@@ -17,7 +17,9 @@
 #include "tumortrace/dispatch.hpp"
 #include "tumortrace/grid.hpp"
 #include "tumortrace/half.hpp"
+#include "tumortrace/kept_planes.hpp"
 #include "tumortrace/pack.hpp"
+#include "tumortrace/quantise_voxels.hpp"
 #include "tumortrace/statistics.hpp"
 #include "tumortrace/thread_pool.hpp"
 #include "tumortrace/voxels.hpp"
@@ -58,7 +60,12 @@ class Preprocessor {
     /// @param threads that share the slices when statistics are taken; results do not depend on it
     /// @throws std::invalid_argument as `ThreadPool`
     explicit Preprocessor(const PreprocessingSpec& spec, Vectors vectors = widest_vectors(), std::size_t threads = 1)
-        : spec_(spec), vectors_(vectors), pool_(threads), statistics_(vectors, pool_) {}
+        : spec_(spec),
+          vectors_(vectors),
+          pool_(threads),
+          statistics_(vectors, pool_),
+          quantiser_(vectors),
+          kept_(vectors) {}
 
     /// Takes the statistics of a scan's channels.
     ///
@@ -110,10 +117,10 @@ class Preprocessor {
     /// @param block 1, 2 or 4; divides the grid's rows and columns
     template <typename Integer>
     void pack(const BatchRange& range, std::size_t block, Quantisation by, Integer* batch) {
-        Integers<Integer> source{*this, by, {}};
+        Integers<Integer> source{*this, by, false, {}};
         const PlanesShape shape{voxels_.slices(), channels_.size(), spec_.grid.rows, spec_.grid.columns};
-        kept_.prepare(range.neighbours(), shape, block, by, std::numeric_limits<Integer>::is_signed);
-        detail::pack_from(source, shape, range, block, &kept_, reinterpret_cast<std::uint8_t*>(batch));
+        kept_.pack(source, shape, range, block, by, std::numeric_limits<Integer>::is_signed,
+                   reinterpret_cast<std::uint8_t*>(batch));
     }
 
   private:
@@ -201,7 +208,7 @@ class Preprocessor {
     }
 
     /// Voxels as float32, clipped and standardised.
-    void normalise(Row row, float* values) const {
+    void normalise(const Row& row, float* values) const {
         reader(voxels_.type).write_values(vectors_, row, values);
         const ChannelStatistics by = channels_[channel_].statistics;
         vectorised(vectors_, [&] { standardise(values, row.count, by); });
@@ -263,19 +270,30 @@ class Preprocessor {
         });
     }
 
-    /// A plane's pixels as the bytes of integers, for `Packer`.
+    /// A plane's pixels as the bytes of integers, for `KeptPlanes`.
     template <typename Integer>
     struct Integers {
         Preprocessor& of;
         Quantisation by;
+        bool direct;  ///< whether the plane comes from voxels in one loop
         std::array<float, detail::tile_px> values;
 
-        void begin_plane(std::size_t slice, std::size_t channel) { of.begin_plane(slice, channel); }
+        void begin_plane(std::size_t slice, std::size_t channel) {
+            of.begin_plane(slice, channel);
+            const auto& [replaced, statistics, fill] = of.channels_[channel];
+            direct = of.placement_.scan == of.placement_.scaled &&
+                     of.quantiser_.begin_plane<Integer>(of.voxels_, of.placement_, slice, channel, statistics, replaced,
+                                                        fill, by);
+        }
 
-        void write(std::size_t row, std::size_t column, std::size_t count, std::uint8_t* bytes) {
-            of.write_values(row, column, count, values.data());
-            const Dither dither = dither_of(of.slice_ * of.channels_.size() + of.channel_, row, column);
-            vectorised(of.vectors_, [&] { detail::quantise<Integer>(values.data(), count, by, dither, bytes); });
+        void write(std::size_t row, std::size_t rows, std::size_t column, std::size_t count, std::uint8_t* bytes) {
+            if (direct) return of.quantiser_.write(row, rows, column, count, bytes, detail::tile_px);
+            const std::size_t plane = of.slice_ * of.channels_.size() + of.channel_;
+            for (std::size_t y = row; y < row + rows; ++y, bytes += detail::tile_px) {
+                of.write_values(y, column, count, values.data());
+                const Dither dither = dither_of(plane, y, column);
+                vectorised(of.vectors_, [&] { detail::quantise<Integer>(values.data(), count, by, dither, bytes); });
+            }
         }
     };
 
@@ -290,7 +308,8 @@ class Preprocessor {
     std::vector<ChannelPlan> channels_;
     Taps column_taps_, row_taps_;
     std::size_t slice_ = 0, channel_ = 0;
-    detail::KeptPlanes kept_;
+    VoxelQuantiser quantiser_;
+    KeptPlanes kept_;
     std::vector<float> row_;
     std::vector<float> narrowed_;
 };

@@ -174,7 +174,7 @@ inline bool counts_whole_type(VoxelType type) noexcept { return reader(type).int
 inline Extremes channel_extremes(const Voxels& voxels, std::size_t channel, Vectors vectors) {
     const Reader& read = reader(voxels.type);
     Extremes extremes;
-    for_each_row(voxels, channel, [&](Row row) { read.add_extremes(vectors, row, extremes); });
+    for_each_row(voxels, channel, [&](const Row& row) { read.add_extremes(vectors, row, extremes); });
     return extremes;
 }
 
