@@ -78,7 +78,8 @@ class QuantisedPlanes {
 
 /// Makes the cells of planes, whose pixels are given row by row.
 ///
-/// @tparam Source has `begin_plane(slice, channel)`, and then `write(row, rows, column, count, bytes)` of that plane, of
+/// @tparam Source has `begin_plane(slice, channel)`, and then `write(row, rows, column, count, bytes)` of that plane,
+/// of
 ///                at most `tile_rows` rows and `tile_px` pixels of each; their bytes lie `tile_px` apart
 template <std::size_t block, typename Source>
 class CellMaker {
