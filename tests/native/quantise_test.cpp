@@ -121,6 +121,25 @@ TEST_CASE_TEMPLATE("voxels become the integers that their planes become", Stored
     }
 }
 
+TEST_CASE("rows in the opposite order are read as they lie") {
+    const Size size{30, 70};
+    const auto voxels = head_in_air<std::int16_t>(2, size, 1);
+    std::vector<std::int16_t> upside_down;
+    for (std::size_t row = 60; row-- > 0;) {
+        upside_down.insert(upside_down.end(), &voxels[row * 70], &voxels[row * 70] + 70);
+    }
+    const PreprocessingSpec spec{{32, 80}, tumortrace::Fit::pad, {Foreground::above_border, 0.1, 0.5, 99.5}, {}};
+    std::vector<std::int8_t> wanted(2 * 32 * 80), found(wanted.size());
+    Preprocessor preprocessor(spec);
+    REQUIRE(preprocessor.open({voxels.data(), VoxelType::int16, {2, 30, 70, 1}, {2100, 70, 1, 1}}).problem ==
+            Problem::none);
+    preprocessor.pack({0, 2, 0}, 2, {0.02F, 0}, wanted.data());
+    REQUIRE(preprocessor.open({&upside_down[59 * 70], VoxelType::int16, {2, 30, 70, 1}, {-2100, -70, 1, 1}}).problem ==
+            Problem::none);
+    preprocessor.pack({0, 2, 0}, 2, {0.02F, 0}, found.data());
+    CHECK(found == wanted);
+}
+
 TEST_CASE("air brighter than the head is air") {
     const Size size{30, 70};
     auto voxels = head_in_air<std::int16_t>(2, size, 2);

@@ -127,7 +127,9 @@ TEST_CASE("air around a head is counted like everything else") {
 
                 Coverage coverage{};
                 coverage.reset(scan.view());
-                coverage.add(pass.spans(), found.background, scan.view());
+                coverage.add(pass.spans(), found.background, scan.view(), [&](std::size_t slice, std::size_t row) {
+                    return pass.row(scan.view(), 0, slice, row, found.levels);
+                });
                 const Coverage wanted = coverage_above(scan, threshold);
                 CHECK(coverage.slices == wanted.slices);
                 CHECK(same(coverage.rows, wanted.rows));

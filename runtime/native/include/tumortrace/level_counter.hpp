@@ -29,9 +29,6 @@ namespace detail {
 
 constexpr std::size_t border_px = 4;
 
-/// Rows that are counted together.
-constexpr std::size_t band_rows = 8;
-
 /// Levels of float32 values: floor((value - origin) / step + 0.5).
 inline void count_in_steps(const float* __restrict values, std::size_t count, double origin, double step,
                            std::uint16_t* __restrict levels) noexcept {
@@ -61,19 +58,28 @@ class LevelCounter {
         const std::size_t columns = voxels.columns();
         if (columns_ < columns) {
             columns_ = columns;
-            levels_.resize(detail::band_rows * columns);
+            levels_.resize(band_rows * columns);
             row_values_.resize(columns);
         }
         for (std::size_t slice = 0; slice < voxels.slices(); ++slice) {
-            const auto row_at = [&](std::size_t y) { return row_of(voxels, channel, slice, y, 0, columns); };
             std::size_t y = 0;
-            for (; y + detail::band_rows <= voxels.rows(); y += detail::band_rows) {
-                count_rows<detail::band_rows>(voxels, row_at, y, levels, vectors);
+            for (; y + band_rows <= voxels.rows(); y += band_rows) {
+                count_rows<band_rows>({voxels, channel, slice}, y, levels, vectors);
             }
             for (; y < voxels.rows(); ++y) {
-                count_rows<1>(voxels, row_at, y, levels, vectors);
+                count_rows<1>({voxels, channel, slice}, y, levels, vectors);
             }
         }
+    }
+
+    /// The levels of a row of a scan that was counted.
+    LevelSpan row(const Voxels& voxels, std::size_t channel, std::size_t slice, std::size_t y, const Levels& levels,
+                  Vectors vectors) {
+        read_levels(voxels.type, row_of(voxels, channel, slice, y, 0, voxels.columns()), levels, vectors,
+                    levels_.data());
+        LevelSpan span;
+        for (std::size_t x = 0; x < voxels.columns(); ++x) span.add({levels_[x], levels_[x]});
+        return span;
     }
 
     /// Adds the slices that follow, which another one counted, of the same levels.
@@ -88,15 +94,31 @@ class LevelCounter {
     LevelSpans& spans() noexcept { return spans_; }
 
   private:
-    /// Reads rows of a slice from row `y` on, and counts them.
-    template <std::size_t rows, typename RowAt>
-    void count_rows(const Voxels& voxels, const RowAt& row_at, std::size_t y, const Levels& levels, Vectors vectors) {
-        for (std::size_t row = y; row < y + rows; ++row) {
-            // Counting takes so long that the processor does not foresee the next band by itself.
-            if (row + 2 * rows < voxels.rows()) prefetch(row_at(row + 2 * rows), reader(voxels.type).size_bytes);
-            read_levels(voxels.type, row_at(row), levels, vectors, levels_.data() + (row - y) * voxels.columns());
+    /// A slice of one channel.
+    struct Slice {
+        const Voxels& voxels;
+        std::size_t channel;
+        std::size_t number;
+
+        Row row(std::size_t y) const noexcept { return row_of(voxels, channel, number, y, 0, voxels.columns()); }
+    };
+
+    /// Counts rows from row `y` on.
+    template <std::size_t rows>
+    void count_rows(const Slice& slice, std::size_t y, const Levels& levels, Vectors vectors) {
+        const Voxels& voxels = slice.voxels;
+        const Reader& read = reader(voxels.type);
+        Band<rows> band{levels_.data(), static_cast<std::ptrdiff_t>(voxels.columns()), voxels.columns(), 0};
+        if (levels.exact && read.size_bytes == 2 && voxels.strides[2] == 1) {
+            // Where all of a type is counted, levels differ from what is stored by the sign's bit at most.
+            const auto* const stored = static_cast<const std::uint16_t*>(slice.row(y).data);
+            band = {stored, voxels.strides[1], voxels.columns(), static_cast<std::uint16_t>(levels.least)};
+        } else {
+            for (std::size_t row = 0; row < rows; ++row) {
+                read_levels(voxels.type, slice.row(y + row), levels, vectors, levels_.data() + row * voxels.columns());
+            }
         }
-        vectorised(vectors, [&] { count_band(find_band<rows>(levels_.data(), voxels.columns()), y, voxels.rows()); });
+        vectorised(vectors, [&] { count_band(band, slice, y); });
     }
 
     void read_levels(VoxelType type, const Row& row, const Levels& levels, Vectors vectors, std::uint16_t* out) {
@@ -111,24 +133,33 @@ class LevelCounter {
         vectorised(vectors, [&] { detail::count_in_steps(values, row.count, levels.origin, levels.step, out); });
     }
 
-    /// Counts rows of a slice of `height`, from row `y` on.
+    /// Counts rows from row `y` on, and asks for those after them.
     template <std::size_t rows>
-    void count_band(const Band<rows>& band, std::size_t y, std::size_t height) {
+    void count_band(const Band<rows>& band, const Slice& slice, std::size_t y) {
         constexpr std::size_t frame = detail::border_px;
-        const std::size_t head = band.end - band.begin;
-        everything_.add(band.air, rows * (band.columns - head));
+        const std::size_t height = slice.voxels.rows(), size_bytes = reader(slice.voxels.type).size_bytes;
+        const std::ptrdiff_t stride_bytes = slice.voxels.strides[1] * static_cast<std::ptrdiff_t>(size_bytes);
+        const std::size_t ahead = y + 2 * rows <= height ? rows : 0;
+        Row next = slice.row(y + ahead);
+        const Extent head = find_head(band);
+        const std::uint16_t air = band.level(0, 0);
+        everything_.add(air, rows * (band.columns - head.size()));
         for (std::size_t row = 0; row < rows; ++row) {
-            everything_.add(band.row(row) + band.begin, head);
+            // Rows are read side by side, which the processor does not foresee; one by one, requests are soon met.
+            if (row < ahead) prefetch(next, size_bytes);
+            next.data = static_cast<const char*>(next.data) + stride_bytes;
+            const std::uint16_t* const stored = band.row(row);
+            everything_.add(stored + head.begin, head.size(), band.flip);
             if (y + row < frame || y + row + frame >= height || band.columns <= 2 * frame) {
-                border_.add(band.row(row), band.columns);
-            } else if (frame <= band.begin && band.end + frame <= band.columns) {
-                border_.add(band.air, 2 * frame);
+                border_.add(stored, band.columns, band.flip);
+            } else if (frame <= head.begin && head.end + frame <= band.columns) {
+                border_.add(air, 2 * frame);
             } else {
-                border_.add(band.row(row), frame);
-                border_.add(band.row(row) + band.columns - frame, frame);
+                border_.add(stored, frame, band.flip);
+                border_.add(stored + band.columns - frame, frame, band.flip);
             }
         }
-        spans_.add(band, y);
+        spans_.add(band, head);
     }
 
     Histogram everything_;

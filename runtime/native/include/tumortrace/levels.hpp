@@ -46,9 +46,9 @@ class Histogram {
         std::fill_n(counters_.begin(), tables_ * size, 0U);
     }
 
-    /// Counts levels, of a row or of several.
-    void add(const std::uint16_t* levels, std::size_t count) noexcept {
-        tables_ == 2 ? add_to<2>(levels, count) : add_to<many_tables>(levels, count);
+    /// Counts the levels of a row: what is stored, with the bits of `flip` turned round.
+    void add(const std::uint16_t* stored, std::size_t count, std::uint16_t flip) noexcept {
+        tables_ == 2 ? add_to<2>(stored, count, flip) : add_to<many_tables>(stored, count, flip);
     }
 
     /// Counts one level several times.
@@ -80,17 +80,18 @@ class Histogram {
     /// Neighbouring levels go to tables of their own, because a counter cannot be raised again before its new value is
     /// stored, and neighbours are often alike.
     template <std::size_t tables>
-    void add_to(const std::uint16_t* levels, std::size_t count) noexcept {
+    void add_to(const std::uint16_t* stored, std::size_t count, std::uint16_t flip) noexcept {
         std::uint32_t* const counters = counters_.data();
         const std::size_t size = size_;
+        const std::uint64_t four_flips = flip * std::uint64_t{0x0001000100010001};
         std::size_t i = 0;
         for (; i + detail::levels_at_once <= count; i += detail::levels_at_once) {
-            if (detail::uniform(levels + i)) {
-                counters[levels[i]] += detail::levels_at_once;
+            if (detail::uniform(stored + i)) {
+                counters[stored[i] ^ flip] += detail::levels_at_once;
                 continue;
             }
             for (std::size_t k = i; k < i + detail::levels_at_once; k += 4) {
-                const std::uint64_t four = detail::four_levels(levels + k);
+                const std::uint64_t four = detail::four_levels(stored + k) ^ four_flips;
                 ++counters[0 % tables * size + (four & 0xFFFF)];
                 ++counters[1 % tables * size + (four >> 16 & 0xFFFF)];
                 ++counters[2 % tables * size + (four >> 32 & 0xFFFF)];
@@ -98,7 +99,7 @@ class Histogram {
             }
         }
         for (; i < count; ++i) {
-            ++counters[levels[i]];
+            ++counters[stored[i] ^ flip];
         }
     }
 

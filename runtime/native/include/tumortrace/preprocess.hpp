@@ -17,6 +17,7 @@
 #include "tumortrace/dispatch.hpp"
 #include "tumortrace/grid.hpp"
 #include "tumortrace/half.hpp"
+#include "tumortrace/heads.hpp"
 #include "tumortrace/kept_planes.hpp"
 #include "tumortrace/pack.hpp"
 #include "tumortrace/quantise_voxels.hpp"
@@ -124,7 +125,7 @@ class Preprocessor {
     }
 
   private:
-    /// The part of a row on the grid that the slice covers.
+    /// The part of a row on the grid that the slice covers, but for air, which is what is around the slice.
     struct Covered {
         std::size_t before;  ///< pixels on its left
         std::size_t column;  ///< of the slice, scaled
@@ -149,6 +150,7 @@ class Preprocessor {
 
     Opening plan_channels(const std::vector<bool>& known, const std::vector<Extremes>& extremes) {
         coverage_.reset(voxels_);
+        heads_.reset(voxels_);
         for (std::size_t channel = 0; channel < voxels_.channels(); ++channel) {
             if ((channel < known.size() && known[channel]) || copies_reference(channel)) {
                 channels_.push_back({true, {}, 0});
@@ -157,7 +159,10 @@ class Preprocessor {
             const ChannelFindings found = statistics_(voxels_, channel, extremes[channel], spec_.rule);
             if (found.refusal == Refusal::no_foreground) return {Problem::no_foreground, channel};
             if (found.refusal == Refusal::one_value) return {Problem::one_value, channel, 0, found.only_value};
-            coverage_.add(statistics_.spans(), found.background, voxels_);
+            coverage_.add(statistics_.spans(), found.background, voxels_, [&](std::size_t slice, std::size_t row) {
+                return statistics_.row(voxels_, channel, slice, row, found.levels);
+            });
+            heads_.set(channel, statistics_.spans().bands(), [&](std::uint16_t level) { return found.is_air(level); });
             const float fill = normalised(found.statistics.background, found.statistics);
             channels_.push_back({false, found.statistics, fill});
         }
@@ -216,11 +221,11 @@ class Preprocessor {
 
     Covered covered(std::size_t row, std::size_t column, std::size_t count) const noexcept {
         const auto [top, left] = placement_.offset;
-        const std::size_t begin = std::max(column, left),
-                          end = std::min(column + count, left + placement_.scaled.columns);
-        if (channels_[channel_].replaced || row < top || row >= top + placement_.scaled.rows || begin >= end) {
-            return {count, 0, 0};
-        }
+        if (channels_[channel_].replaced || row < top || row >= top + placement_.scaled.rows) return {count, 0, 0};
+        Extent part{0, placement_.scaled.columns};
+        if (placement_.scan == placement_.scaled) part = heads_.columns(channel_, slice_, row - top, 1);
+        const std::size_t begin = std::max(column, left + part.begin), end = std::min(column + count, left + part.end);
+        if (begin >= end) return {count, 0, 0};
         return {begin - column, begin - left, end - begin};
     }
 
@@ -281,9 +286,8 @@ class Preprocessor {
         void begin_plane(std::size_t slice, std::size_t channel) {
             of.begin_plane(slice, channel);
             const auto& [replaced, statistics, fill] = of.channels_[channel];
-            direct = of.placement_.scan == of.placement_.scaled &&
-                     of.quantiser_.begin_plane<Integer>(of.voxels_, of.placement_, slice, channel, statistics, replaced,
-                                                        fill, by);
+            const VoxelPlane plane{&of.voxels_, &of.heads_, of.placement_, slice, channel, replaced, statistics, fill};
+            direct = of.placement_.scan == of.placement_.scaled && of.quantiser_.begin_plane<Integer>(plane, by);
         }
 
         void write(std::size_t row, std::size_t rows, std::size_t column, std::size_t count, std::uint8_t* bytes) {
@@ -304,6 +308,7 @@ class Preprocessor {
     Voxels voxels_{};
     Placement placement_{};
     Coverage coverage_{};
+    Heads heads_;
     std::vector<Extremes> extremes_;
     std::vector<ChannelPlan> channels_;
     Taps column_taps_, row_taps_;

@@ -14,6 +14,7 @@
 #include "tumortrace/dispatch.hpp"
 #include "tumortrace/dither.hpp"
 #include "tumortrace/grid.hpp"
+#include "tumortrace/heads.hpp"
 #include "tumortrace/quantise.hpp"
 #include "tumortrace/statistics.hpp"
 #include "tumortrace/voxels.hpp"
@@ -25,17 +26,13 @@ namespace detail {
 /// Pixels that are written together.
 constexpr std::size_t chunk_px = 64;
 
-/// Columns that are looked at together, and rows.
-constexpr std::size_t group_columns = 16;
-constexpr std::size_t group_rows = 8;
-
 /// What a channel's voxels become.
 struct VoxelQuantisation {
     ChannelStatistics statistics;
     float scale;
     Rounding rounding;
-    Steps fill;             ///< what surrounds the slice
-    float least, greatest;  ///< voxels from one to the other become that, too
+    Steps fill;      ///< what surrounds the slice
+    VoxelRange air;  ///< voxels that become that, too
 };
 
 /// Nothing where what surrounds the slice, `fill`, has no `Steps`.
@@ -45,15 +42,7 @@ inline std::optional<VoxelQuantisation> voxel_quantisation(const ChannelStatisti
     const Rounding rounding = rounding_to<Integer>(by.zero_point);
     const auto steps = steps_of(fill / by.scale, rounding);
     if (!steps) return std::nullopt;
-    VoxelQuantisation result{statistics, by.scale, rounding, *steps, statistics.background, statistics.background};
-    if (statistics.background <= statistics.low) {
-        result.least = std::numeric_limits<float>::lowest();
-        result.greatest = statistics.low;
-    } else if (statistics.background >= statistics.high) {
-        result.least = statistics.high;
-        result.greatest = std::numeric_limits<float>::max();
-    }
-    return result;
+    return VoxelQuantisation{statistics, by.scale, rounding, *steps, air_of(statistics)};
 }
 
 /// Where some pixels begin: in which of the scan's planes, and where on the grid.
@@ -95,7 +84,7 @@ inline bool all_between(const VoxelRows<Stored, rows>& voxels, std::size_t colum
     const Stored* const __restrict first = voxels.first + column;
     const std::ptrdiff_t stride = voxels.stride;
     Mask outside = 0;
-    for (std::size_t x = 0; x < group_columns; ++x) {
+    for (std::size_t x = 0; x < band_columns; ++x) {
         for (std::size_t row = 0; row < rows; ++row) {
             const Stored voxel = first[static_cast<std::ptrdiff_t>(row) * stride + static_cast<std::ptrdiff_t>(x)];
             outside = static_cast<Mask>(outside | (voxel < least ? all : Mask{0}) | (voxel > greatest ? all : Mask{0}));
@@ -127,38 +116,54 @@ inline void quantise_few(const Stored* voxels, std::size_t count, const VoxelQua
     std::copy_n(all.begin(), count, bytes);
 }
 
-/// Writes the integers of voxels; but where whole columns at either end become what surrounds the slice, they are left
-/// as they are.
-///
-/// @param bytes rows of them `bytes_stride` apart
+template <typename Stored>
+inline void quantise_row(const Stored* voxels, std::size_t count, const VoxelQuantisation& by, const PixelPlace& place,
+                         std::uint8_t* bytes) noexcept {
+    if (count == 0) return;
+    if (count < chunk_px) return quantise_few(voxels, count, by, place.dither(0, 0), bytes);
+    for (std::size_t x = 0; x < count; x += chunk_px) {
+        const std::size_t from = std::min(x, count - chunk_px);
+        quantise_chunk(voxels + from, by, place.dither(0, from), bytes + from);
+    }
+}
+
+/// From `begin` to `end` - 1, and where that is less than a chunk, so much of `all` around it.
+inline Extent at_least_a_chunk(Extent part, Extent all) noexcept {
+    if (part.size() == 0 || part.size() >= chunk_px) return part;
+    const std::size_t latest = std::max(all.end, all.begin + chunk_px) - chunk_px;
+    const std::size_t begin = std::min(part.begin, latest);
+    return {begin, std::min(all.end, begin + chunk_px)};
+}
+
+/// The columns of some rows between which not all is air.
 template <typename Stored, std::size_t rows>
-inline void quantise_head(const VoxelRows<Stored, rows>& voxels, const VoxelQuantisation& by, const PixelPlace& place,
-                          std::uint8_t* bytes, std::size_t bytes_stride) noexcept {
-    const auto least = stored_limit<Stored>(by.least), greatest = stored_limit<Stored>(by.greatest);
-    std::size_t begin = 0, end = voxels.columns;
-    while (begin + group_columns <= end && all_between(voxels, begin, least, greatest)) begin += group_columns;
-    while (begin + group_columns <= end && all_between(voxels, end - group_columns, least, greatest)) {
-        end -= group_columns;
+inline Extent find_head(const VoxelRows<Stored, rows>& voxels, const VoxelRange& air) noexcept {
+    const auto least = stored_limit<Stored>(air.least), greatest = stored_limit<Stored>(air.greatest);
+    Extent head{0, voxels.columns};
+    while (head.size() >= band_columns && all_between(voxels, head.begin, least, greatest)) {
+        head.begin += band_columns;
     }
-    if (begin == end) return;
-    begin = std::min(begin, std::max(voxels.columns, chunk_px) - chunk_px);
-    end = std::min(voxels.columns, std::max(end, begin + chunk_px));
-    for (std::size_t row = 0; row < rows; ++row, bytes += bytes_stride) {
-        const Stored* const first = voxels.row(row);
-        if (end - begin < chunk_px) {
-            quantise_few(first + begin, end - begin, by, place.dither(row, begin), bytes + begin);
-            continue;
-        }
-        for (std::size_t x = begin; x < end; x += chunk_px) {
-            const std::size_t from = std::min(x, end - chunk_px);
-            quantise_chunk(first + from, by, place.dither(row, from), bytes + from);
-        }
+    while (head.size() >= band_columns && all_between(voxels, head.end - band_columns, least, greatest)) {
+        head.end -= band_columns;
     }
+    return at_least_a_chunk(head, {0, voxels.columns});
 }
 
 }  // namespace detail
 
-/// Quantises planes of a scan whose slices come onto the grid pixel by pixel.
+/// A plane of a scan whose slices come onto the grid pixel by pixel.
+struct VoxelPlane {
+    const Voxels* voxels;
+    const Heads* heads;
+    Placement placement;
+    std::size_t slice;
+    std::size_t channel;
+    bool replaced;  ///< whether all of it is `fill`
+    ChannelStatistics statistics;
+    float fill;  ///< normalised, what surrounds the slice: the background, or 0
+};
+
+/// Quantises planes from their voxels.
 ///
 /// Keeps its buffer: allocates only for longer rows than ever before.
 class VoxelQuantiser {
@@ -167,121 +172,135 @@ class VoxelQuantiser {
 
     /// Takes up a plane.
     ///
-    /// @param statistics of its channel; ignored where `replaced`
-    /// @param replaced   whether all of the plane is `fill`
-    /// @param fill       normalised, what surrounds the slice: the background, or 0
     /// @return whether it can be written, which is so but for a few values of `fill`
     template <typename Integer>
-    bool begin_plane(const Voxels& voxels, const Placement& placement, std::size_t slice, std::size_t channel,
-                     const ChannelStatistics& statistics, bool replaced, float fill, Quantisation by) {
-        voxels_ = voxels;
-        placement_ = placement;
-        slice_ = slice;
-        channel_ = channel;
-        replaced_ = replaced;
-        by_ = detail::voxel_quantisation<Integer>(statistics, fill, by);
+    bool begin_plane(const VoxelPlane& plane, Quantisation by) {
+        plane_ = plane;
+        by_ = detail::voxel_quantisation<Integer>(plane.statistics, plane.fill, by);
+        values_.resize(std::max(values_.size(), band_rows * plane.placement.scan.columns));
         return by_.has_value();
     }
 
     /// Writes the bytes of a part of the plane's rows. More bytes may be written of each row, up to a multiple of 64.
     ///
-    /// @param bytes rows of them `bytes_stride` apart
+    /// @param bytes rows of them `stride` apart
     void write(std::size_t row, std::size_t rows, std::size_t column, std::size_t count, std::uint8_t* bytes,
-               std::size_t bytes_stride) {
-        write_fill(place(row, column), rows, count, bytes, bytes_stride);
-        const auto [top, left] = placement_.offset;
-        const std::size_t begin = std::max(column, left),
-                          end = std::min(column + count, left + placement_.scan.columns);
-        if (replaced_ || begin >= end) return;
-        std::size_t y = std::max(row, top);
-        const std::size_t last = std::min(row + rows, top + placement_.scan.rows);
-        const Window window{begin, end - begin, bytes + begin - column, row, bytes_stride};
-        for (; y + detail::group_rows <= last; y += detail::group_rows) write_rows<detail::group_rows>(window, y);
-        for (; y < last; ++y) write_rows<1>(window, y);
+               std::size_t stride) {
+        const Target target{row, column, count, bytes, stride};
+        const std::size_t top = plane_.placement.offset.rows;
+        const std::size_t bottom = plane_.replaced ? top : top + plane_.placement.scan.rows;
+        const std::size_t first = std::clamp(top, row, row + rows), last = std::clamp(bottom, row, row + rows);
+        write_fill(target, row, first);
+        std::size_t y = first;
+        for (; y + band_rows <= last; y += band_rows) write_rows<band_rows>(target, y);
+        for (; y < last; ++y) write_rows<1>(target, y);
+        write_fill(target, last, row + rows);
     }
 
   private:
-    /// The columns of the grid that are written, where the bytes of the first lie, in which row, and of how many bytes.
-    struct Window {
+    /// The part of the plane to write, and where.
+    struct Target {
+        std::size_t row;
         std::size_t column;
         std::size_t count;
         std::uint8_t* bytes;
-        std::size_t row;
         std::size_t stride;
+
+        std::uint8_t* at(std::size_t y, std::size_t x) const noexcept {
+            return bytes + (y - row) * stride + (x - column);
+        }
     };
 
     detail::PixelPlace place(std::size_t row, std::size_t column) const noexcept {
-        return {slice_ * voxels_.channels() + channel_, row, column};
+        return {plane_.slice * plane_.voxels->channels() + plane_.channel, row, column};
     }
 
-    void write_fill(const detail::PixelPlace& place, std::size_t rows, std::size_t count, std::uint8_t* bytes,
-                    std::size_t bytes_stride) const {
-        vectorised(vectors_, [&] {
-            for (std::size_t row = 0; row < rows; ++row) {
-                for (std::size_t x = 0; x < count; x += detail::chunk_px) {
-                    detail::write_steps(by_->fill, detail::chunk_px, place.dither(row, x),
-                                        bytes + row * bytes_stride + x);
-                }
+    /// Writes rows from `begin` to `end` - 1 in which there is no voxel.
+    void write_fill(const Target& target, std::size_t begin, std::size_t end) const {
+        if (begin == end) return;
+        vectorised(vectors_, [&] { fill_around({target.column, target.column}, target, begin, end); });
+    }
+
+    /// Writes rows but for columns from `head.begin` to `head.end` - 1, in whole chunks.
+    void fill_around(Extent head, const Target& target, std::size_t begin, std::size_t end) const noexcept {
+        const detail::Steps steps = by_->fill;
+        for (std::size_t y = begin; y < end; ++y) {
+            const detail::PixelPlace row = place(y, target.column);
+            std::uint8_t* const bytes = target.at(y, target.column);
+            for (std::size_t x = 0; x < target.count; x += detail::chunk_px) {
+                const bool inside = head.begin <= target.column + x && target.column + x + detail::chunk_px <= head.end;
+                if (!inside) detail::write_steps(steps, detail::chunk_px, row.dither(0, x), bytes + x);
             }
-        });
+        }
     }
 
-    /// Writes rows of the grid from row `y` on, all of them in the slice.
+    /// Columns of the grid that the target shares with the heads in rows from row `y` on.
+    Extent head_of(const Target& target, std::size_t y, std::size_t rows) const noexcept {
+        const auto [top, left] = plane_.placement.offset;
+        const Extent head = plane_.heads->columns(plane_.channel, plane_.slice, y - top, rows);
+        const Extent all{std::max(target.column, left),
+                         std::min(target.column + target.count, left + plane_.placement.scan.columns)};
+        const std::size_t begin = std::max(all.begin, left + head.begin), end = std::min(all.end, left + head.end);
+        return begin < end ? detail::at_least_a_chunk({begin, end}, all) : Extent{target.column, target.column};
+    }
+
+    Row stored(Extent head, std::size_t y) const noexcept {
+        const auto [top, left] = plane_.placement.offset;
+        return row_of(*plane_.voxels, plane_.channel, plane_.slice, y - top, head.begin - left, head.size());
+    }
+
+    /// Writes rows from row `y` on, all of them in the slice.
     template <std::size_t rows>
-    void write_rows(const Window& window, std::size_t y) {
-        const std::size_t size_bytes = reader(voxels_.type).size_bytes;
-        for (std::size_t ahead = y + rows; ahead < std::min(y + 2 * rows, bottom()); ++ahead) {
-            // Columns are looked at across the rows, which the processor does not foresee.
-            prefetch(stored(window, ahead), size_bytes);
-        }
-        if (voxels_.strides[2] == 1) {
-            switch (voxels_.type) {
+    void write_rows(const Target& target, std::size_t y) {
+        const Extent head = head_of(target, y, rows);
+        if (head.size() == 0) return write_fill(target, y, y + rows);
+        const VoxelType type = plane_.voxels->type;
+        if (plane_.voxels->strides[2] == 1) {
+            switch (type) {
                 case VoxelType::uint8:
-                    return write_stored<std::uint8_t, rows>(window, y);
+                    return write_stored<std::uint8_t, rows>(target, y, head);
                 case VoxelType::uint16:
-                    return write_stored<std::uint16_t, rows>(window, y);
+                    return write_stored<std::uint16_t, rows>(target, y, head);
                 case VoxelType::int16:
-                    return write_stored<std::int16_t, rows>(window, y);
+                    return write_stored<std::int16_t, rows>(target, y, head);
                 case VoxelType::float32:
-                    return write_stored<float, rows>(window, y);
+                    return write_stored<float, rows>(target, y, head);
                 default:
                     break;
             }
         }
-        values_.resize(std::max(values_.size(), rows * window.count));
+        const std::size_t columns = head.size();
         for (std::size_t row = 0; row < rows; ++row) {
-            reader(voxels_.type).write_values(vectors_, stored(window, y + row), values_.data() + row * window.count);
+            reader(type).write_values(vectors_, stored(head, y + row), values_.data() + row * columns);
         }
-        write_head<float, rows>({values_.data(), static_cast<std::ptrdiff_t>(window.count), window.count}, window, y);
+        write_voxels<float, rows>({values_.data(), static_cast<std::ptrdiff_t>(columns), columns}, target, y, head);
     }
 
     template <typename Stored, std::size_t rows>
-    void write_stored(const Window& window, std::size_t y) {
-        const auto* const first = static_cast<const Stored*>(stored(window, y).data);
-        write_head<Stored, rows>({first, voxels_.strides[1], window.count}, window, y);
+    void write_stored(const Target& target, std::size_t y, Extent head) {
+        const auto* const first = static_cast<const Stored*>(stored(head, y).data);
+        write_voxels<Stored, rows>({first, plane_.voxels->strides[1], head.size()}, target, y, head);
     }
 
+    /// Writes rows, of which `voxels` are in the columns of `head`.
     template <typename Stored, std::size_t rows>
-    void write_head(const detail::VoxelRows<Stored, rows>& voxels, const Window& window, std::size_t y) {
-        std::uint8_t* const bytes = window.bytes + (y - window.row) * window.stride;
-        vectorised(vectors_,
-                   [&] { detail::quantise_head(voxels, *by_, place(y, window.column), bytes, window.stride); });
-    }
-
-    std::size_t bottom() const noexcept { return placement_.offset.rows + placement_.scan.rows; }
-
-    Row stored(const Window& window, std::size_t y) const noexcept {
-        return row_of(voxels_, channel_, slice_, y - placement_.offset.rows, window.column - placement_.offset.columns,
-                      window.count);
+    void write_voxels(const detail::VoxelRows<Stored, rows>& voxels, const Target& target, std::size_t y, Extent head) {
+        vectorised(vectors_, [&] {
+            const detail::VoxelQuantisation by = *by_;
+            const Extent inner = detail::find_head(voxels, by.air);
+            const Extent columns{head.begin + inner.begin, head.begin + inner.end};
+            fill_around(columns, target, y, y + rows);
+            for (std::size_t row = 0; row < rows; ++row) {
+                detail::quantise_row(voxels.row(row) + inner.begin, inner.size(), by, place(y + row, columns.begin),
+                                     target.at(y + row, columns.begin));
+            }
+        });
     }
 
     Vectors vectors_;
-    Voxels voxels_{};
-    Placement placement_{};
-    std::size_t slice_ = 0, channel_ = 0;
-    bool replaced_ = false;
+    VoxelPlane plane_{};
     std::optional<detail::VoxelQuantisation> by_;
-    std::vector<float> values_;
+    std::vector<float> values_;  ///< of a band whose voxels must be converted first
 };
 
 }  // namespace tumortrace
