@@ -54,9 +54,27 @@ std::vector<Stored> head_in_air(std::size_t slices, Size size, int air_levels) {
     return voxels;
 }
 
-/// Whether batches of integers from voxels are those from the planes of floats, on every kind of vector registers.
+/// What planes are by the channel's statistics: each voxel normalised by itself.
+template <typename Stored>
+std::vector<float> planes_by_voxel(const std::vector<Stored>& voxels, Size size, Size grid,
+                                   const tumortrace::ChannelPlan& plan) {
+    const std::size_t slices = voxels.size() / (size.rows * size.columns);
+    const std::size_t top = (grid.rows - size.rows) / 2, left = (grid.columns - size.columns) / 2;
+    std::vector<float> planes(slices * grid.rows * grid.columns, plan.fill);
+    for (std::size_t row = 0; row < slices * size.rows; ++row) {
+        const std::size_t y = row / size.rows * grid.rows + top + row % size.rows;
+        for (std::size_t x = 0; x < size.columns; ++x) {
+            planes[y * grid.columns + left + x] =
+                tumortrace::normalised(static_cast<float>(voxels[row * size.columns + x]), plan.statistics);
+        }
+    }
+    return planes;
+}
+
+/// Whether planes of floats are what each voxel gives, and batches of integers what the planes give, on every kind of
+/// vector registers.
 template <typename Integer, typename Stored>
-bool packs_like_planes(const std::vector<Stored>& voxels, Size size, const PreprocessingSpec& spec, Quantisation by) {
+bool right_everywhere(const std::vector<Stored>& voxels, Size size, const PreprocessingSpec& spec, Quantisation by) {
     const std::size_t slices = voxels.size() / (size.rows * size.columns), pixels = spec.grid.rows * spec.grid.columns;
     const auto rows = static_cast<std::ptrdiff_t>(size.rows), columns = static_cast<std::ptrdiff_t>(size.columns);
     const Voxels view{
@@ -68,6 +86,7 @@ bool packs_like_planes(const std::vector<Stored>& voxels, Size size, const Prepr
         REQUIRE(preprocessor.open(view).problem == Problem::none);
         std::vector<float> planes(slices * pixels);
         preprocessor.write_floats({0, slices, 0}, planes.data());
+        same = same && planes == planes_by_voxel(voxels, size, spec.grid, preprocessor.channels()[0]);
         for (const BatchRange range : {BatchRange{0, slices, 0}, {0, slices, 1}}) {
             std::vector<Integer> wanted(slices * range.neighbours() * pixels), found(wanted.size());
             tumortrace::pack_batch(planes.data(), {slices, 1, spec.grid.rows, spec.grid.columns}, range, 2, by,
@@ -114,10 +133,36 @@ TEST_CASE_TEMPLATE("voxels become the integers that their planes become", Stored
                 CAPTURE(air_levels);
                 const auto voxels = head_in_air<Stored>(3, size, air_levels);
                 const PreprocessingSpec spec{{40, 138}, tumortrace::Fit::pad, {rule, 0.1, 0.5, 99.5}, {}};
-                CHECK(packs_like_planes<std::int8_t>(voxels, size, spec, {0.02F, 5}));
-                CHECK(packs_like_planes<std::uint8_t>(voxels, size, spec, {0.005F, 128}));
+                CHECK(right_everywhere<std::int8_t>(voxels, size, spec, {0.02F, 5}));
+                CHECK(right_everywhere<std::uint8_t>(voxels, size, spec, {0.005F, 128}));
             }
         }
+    }
+}
+
+TEST_CASE_TEMPLATE("what is of one level beside a head need not be air", Stored, std::uint8_t, std::int16_t, float) {
+    const Size size{30, 70};
+    for (const Foreground rule : {Foreground::above_border, Foreground::not_border}) {
+        auto voxels = head_in_air<Stored>(4, size, 1);
+        // A slice with bright sides, and one that is bright throughout.
+        for (std::size_t i = 2100; i < 6300; ++i) {
+            if (voxels[i] == 10 || i >= 4200) voxels[i] = 90;
+        }
+        const PreprocessingSpec spec{{32, 80}, tumortrace::Fit::pad, {rule, 0.1, 0.5, 99.5}, {}};
+        CHECK(right_everywhere<std::int8_t>(voxels, size, spec, {0.02F, 0}));
+    }
+}
+
+TEST_CASE("floats of one level are not taken for one value") {
+    const Size size{30, 70};
+    const PreprocessingSpec spec{{32, 80}, tumortrace::Fit::pad, {Foreground::above_border, 0.1, 0.5, 99.5}, {}};
+    for (const float dark : {32.375F, 33.625F, 34.875F, 37.875F}) {
+        // Levels are 0.0029 wide; that of these sides is the lowest of the foreground, and clipped at in its middle.
+        auto voxels = head_in_air<float>(3, size, 1);
+        for (std::size_t i = 2100; i < 4200; ++i) {
+            if (voxels[i] == 10) voxels[i] = dark + 0.0005F * static_cast<float>(i % 4);
+        }
+        CHECK(right_everywhere<std::int8_t>(voxels, size, spec, {0.02F, 0}));
     }
 }
 
@@ -145,7 +190,7 @@ TEST_CASE("air brighter than the head is air") {
     auto voxels = head_in_air<std::int16_t>(2, size, 2);
     for (auto& voxel : voxels) voxel = static_cast<std::int16_t>(100 - voxel);
     const PreprocessingSpec spec{{32, 80}, tumortrace::Fit::pad, {Foreground::not_border, 0.1, 0.5, 99.5}, {}};
-    CHECK(packs_like_planes<std::int8_t>(voxels, size, spec, {0.02F, 0}));
+    CHECK(right_everywhere<std::int8_t>(voxels, size, spec, {0.02F, 0}));
 }
 
 TEST_CASE("air that rounds to three integers is rounded pixel by pixel") {
@@ -157,5 +202,5 @@ TEST_CASE("air that rounds to three integers is rounded pixel by pixel") {
             Problem::none);
     const float scale = -preprocessor.channels()[0].fill;
     CHECK_FALSE(tumortrace::detail::steps_of(-1, tumortrace::detail::rounding_to<std::int8_t>(0)).has_value());
-    CHECK(packs_like_planes<std::int8_t>(voxels, size, spec, {scale, 0}));
+    CHECK(right_everywhere<std::int8_t>(voxels, size, spec, {scale, 0}));
 }

@@ -138,3 +138,19 @@ TEST_CASE("air around a head is counted like everything else") {
         }
     }
 }
+
+TEST_CASE("a slice of one level is head where that level is foreground") {
+    tumortrace::ThreadPool pool(1);
+    StatisticsPass pass(tumortrace::widest_vectors(), pool);
+    Scan scan = head_in_air(6, 24, 48, 3);
+    std::fill(scan.stored.end() - 24 * 48, scan.stored.end(), std::int16_t{500});
+    const ChannelFindings found = pass(scan.view(), 0, {}, {Foreground::above_border, 0.1, 0.5, 99.5});
+    Coverage coverage{};
+    coverage.reset(scan.view());
+    coverage.add(pass.spans(), found.background, scan.view(), [&](std::size_t slice, std::size_t row) {
+        return pass.row(scan.view(), 0, slice, row, found.levels);
+    });
+    CHECK(coverage.slices == std::vector<bool>(6, true));
+    CHECK(same(coverage.rows, {0, 24}));
+    CHECK(same(coverage.columns, {0, 48}));
+}
