@@ -100,7 +100,7 @@ def scan_command(bundle: Path, case: Path | None, backends: Sequence[str], preci
         cases = {case.name: case} if case else write_phantoms(out)
         works = {}
         for backend, mode, crop in product(backends, MODES, (False, True)):
-            if backend == "openvino" or not crop:
+            if not crop or (backend, precision) == ("openvino", "int8"):
                 segmenter = Segmenter(bundle, backend=backend, precision=precision, mode=mode, crop=crop)
                 stack.enter_context(segmenter)
                 for scan, path in cases.items():

@@ -13,6 +13,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <new>
 #include <optional>
 #include <string>
 #include <tuple>
@@ -130,6 +132,38 @@ Lengths lengths(const LesionRuns& runs) {
     return own<Lengths>(std::move(memory), {found.size()});
 }
 
+using State = std::tuple<std::array<std::size_t, 3>, nb::bytes, nb::bytes, nb::bytes, bool>;
+
+template <typename Value>
+nb::bytes to_bytes(const std::vector<Value>& values) {
+    return nb::bytes(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(Value));
+}
+
+template <typename Value>
+std::vector<Value> from_bytes(const nb::bytes& bytes) {
+    std::vector<Value> values(bytes.size() / sizeof(Value));
+    std::memcpy(values.data(), bytes.c_str(), values.size() * sizeof(Value));
+    return values;
+}
+
+State state(const LesionRuns& runs) {
+    const auto& [slices, rows, columns] = runs.shape;
+    return {{slices, rows, columns},
+            to_bytes(runs.mask.runs()),
+            to_bytes(runs.mask.row_ends()),
+            to_bytes(runs.labels),
+            runs.joined};
+}
+
+LesionRuns restored(const State& state) {
+    const auto& [extents, runs, row_ends, labels, joined] = state;
+    const auto& [slices, rows, columns] = extents;
+    return {{slices, rows, columns},
+            tumortrace::RunMask(rows, columns, from_bytes<tumortrace::Run>(runs), from_bytes<std::uint32_t>(row_ends)),
+            from_bytes<std::uint32_t>(labels),
+            joined};
+}
+
 }  // namespace
 
 void define_lesions(nb::module_& module) {
@@ -144,6 +178,8 @@ Returns:
 Raises:
     ValueError: the scan has no such slice.
     TypeError: the number is negative.)")
+        .def("__getstate__", &state)
+        .def("__setstate__", [](LesionRuns& runs, const State& state) { new (&runs) LesionRuns(restored(state)); })
         .def("lengths", &lengths,
              R"(Lengths of background and lesions in turns, background first, columns running fastest; (n,) int64.)");
     module.def("mask_contours", &mask_contours, "mask"_a.noconvert(),

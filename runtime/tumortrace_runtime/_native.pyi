@@ -195,6 +195,10 @@ class LesionRuns:
             TypeError: the number is negative.
         """
 
+    def __getstate__(self) -> tuple[list[int], bytes, bytes, bytes, bool]: ...
+
+    def __setstate__(self, arg: tuple[Sequence[int], bytes, bytes, bytes, bool], /) -> None: ...
+
     def lengths(self) -> Annotated[NDArray[numpy.int64], dict(shape=(None,), order='C')]:
         """
         Lengths of background and lesions in turns, background first, columns running fastest; (n,) int64.

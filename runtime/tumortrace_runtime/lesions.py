@@ -21,11 +21,12 @@ Points = tuple[tuple[float, float], tuple[float, float]]
 class Diameters:
     """The two diameters of a lesion that RANO's bidimensional product is made of.
 
-    They are measured between the outer edges of pixels, so that n pixels in a line are n pixels long; points are in the
-    coordinates of pixel indices, where a pixel's centre is at its index. Source: Wen et al. 2010, J Clin Oncol 28:1963.
+    They are of one connected part of the lesion in one slice, and end in the middles of pixels' outer edges, so that n
+    pixels in a line are n pixels long. Points are in the coordinates of pixel indices, where a pixel's centre is at its
+    index. Source: Wen et al. 2010, J Clin Oncol 28:1963.
 
     Attributes:
-        slice: the one in which the lesion is longest.
+        slice: the one in which a part is longest.
         longest_mm: its longest diameter there, or None where the spacing is not known.
         perpendicular_mm: the longest at right angles to it in the same slice, or None likewise.
         longest_ends: the (row, column) of both ends of the longest.

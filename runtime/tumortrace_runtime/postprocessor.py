@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +119,7 @@ class Postprocessor:
                 f"logits: {logits.dtype} of shape {logits.shape} given; float32 or float16 (slices, rows, columns) "
                 "wanted."
             )
+        spacing_mm = checked_spacing(spacing_mm)
         with _refused("logits"):
             found = self._core.segment_logits(_readable(logits), temperature=temperature, pixel_mm=_pixel(spacing_mm))
         return _segmentation(found, spacing_mm)
@@ -130,6 +132,7 @@ class Postprocessor:
         """
         if mask.ndim != 3 or mask.dtype != np.uint8:
             raise InputError(f"mask: {mask.dtype} of shape {mask.shape} given; uint8 (slices, rows, columns) wanted.")
+        spacing_mm = checked_spacing(spacing_mm)
         with _refused("mask"):
             found = self._core.segment_mask(_readable(mask), pixel_mm=_pixel(spacing_mm))
         return _segmentation(found, spacing_mm)
@@ -154,6 +157,7 @@ class Postprocessor:
             InputError: an extent is 0 or above 65535, the slices do not lie on the grid, or a number is not positive.
         """
         _require_count(slices)
+        spacing_mm = checked_spacing(spacing_mm)
         with _refused("scan"):
             self._core.begin(
                 slices,
@@ -239,6 +243,25 @@ class _refused:  # noqa: N801, used as a function; a class, for contextlib's tak
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, ValueError):
             raise InputError(f"{self._what}: {error}") from None
+
+
+def checked_spacing(spacing_mm: Sequence[float] | None) -> Spacing | None:
+    """The same, as three floats.
+
+    Raises:
+        InputError: other than three positive, finite numbers.
+    """
+    if spacing_mm is None:
+        return None
+    try:
+        slices, rows, columns = map(float, spacing_mm)
+    except (TypeError, ValueError):
+        slices = rows = columns = math.nan
+    if not all(0 < each < math.inf for each in (slices, rows, columns)):
+        raise InputError(
+            f"spacing_mm: {spacing_mm!r} given; three positive distances wanted, between slices, rows and columns."
+        )
+    return slices, rows, columns
 
 
 def _require_count(number: int) -> None:

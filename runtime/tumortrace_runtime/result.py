@@ -87,5 +87,7 @@ def notices(replaced: Sequence[str], spacing_mm: Spacing | None) -> list[Notice]
         for name in replaced
     ]
     if spacing_mm is None:
-        found.append(Notice("unknown-spacing", "the scan has no spacing: sizes are in voxels and pixels."))
+        found.append(
+            Notice("unknown-spacing", "the scan has no spacing: nothing is told in millilitres or millimetres.")
+        )
     return found

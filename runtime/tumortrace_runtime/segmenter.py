@@ -14,12 +14,13 @@ import numpy.typing as npt
 from tumortrace_runtime.backends import THROUGHPUT, Backend, load_backend
 from tumortrace_runtime.bundle import NARROW_WEIGHTS, Bundle, open_bundle
 from tumortrace_runtime.crop import Crop, Window, head_window, whole_grid
+from tumortrace_runtime.errors import BackendError
 from tumortrace_runtime.flow import Flow, timed
 from tumortrace_runtime.io.scan import Scan
 from tumortrace_runtime.machine import inspect_cpu
 from tumortrace_runtime.memory import enough_memory
 from tumortrace_runtime.models import find_bundle
-from tumortrace_runtime.postprocessor import Postprocessor, Spacing
+from tumortrace_runtime.postprocessor import Postprocessor, Spacing, checked_spacing
 from tumortrace_runtime.precision import default_precision, suited_precision
 from tumortrace_runtime.preprocess.native import Preprocessor
 from tumortrace_runtime.result import Result, doubts, notices
@@ -50,7 +51,7 @@ class Segmenter:
             they come from `stream`.
         crop: whether the network sees only the part of the slices that has head in it, in steps of 64 px. It is the
             faster for it, but what lies along the edge may come out otherwise, and there is no OOD score. Only
-            OpenVINO can.
+            OpenVINO at INT8 can.
 
     Raises:
         BundleError: the bundle does not hold, or is not signed as asked.
@@ -90,6 +91,11 @@ class Segmenter:
             )
 
         self.backend = load(None)
+        if crop and (backend != "openvino" or self.backend.integer_input is None):
+            self.backend.close()
+            raise BackendError(
+                f"crop: {backend} at {self.precision} runs slices of one size alone; only OpenVINO at int8 can."
+            )
         self._crop = Crop(load, self.backend) if crop else None
         # Statistics are taken before the network runs, while all processors are free.
         self._preprocessor = Preprocessor(self.bundle.preprocessing, threads=threads or cpu.threads)
@@ -111,7 +117,12 @@ class Segmenter:
         return self.segment_voxels(scan, scan.geometry.spacing_mm if isinstance(scan, Scan) else None)
 
     def segment_voxels(self, scan: Scan | Array, spacing_mm: Spacing | None) -> Result:
-        """What `segment` gives, with this distance between (slices, rows, columns), or None where it is not known."""
+        """What `segment` gives, with this distance between (slices, rows, columns), or None where it is not known.
+
+        Raises:
+            InputError: the spacing is not three positive, finite numbers; and as `segment` raises.
+        """
+        spacing_mm = checked_spacing(spacing_mm)
         timings_ms = dict.fromkeys(("preprocess", "infer", "postprocess", "total"), 0.0)
         with enough_memory(), self._lock, timed(timings_ms, "total"):
             with timed(timings_ms, "preprocess"):
@@ -164,6 +175,9 @@ class Segmenter:
 
         Args:
             spacing_mm: distance between (slices, rows, columns), or None where it is not known.
+
+        Raises:
+            InputError: the spacing is not three positive, finite numbers.
         """
         return Stream(self, spacing_mm)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import InputError, NoContrastError, ScanError
-from tumortrace_runtime.postprocessor import Spacing
+from tumortrace_runtime.postprocessor import Spacing, checked_spacing
 from tumortrace_runtime.result import Result
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Stream:
     """
 
     def __init__(self, segmenter: Segmenter, spacing_mm: Spacing | None) -> None:
-        self._segmenter, self._spacing_mm = segmenter, spacing_mm
+        self._segmenter, self._spacing_mm = segmenter, checked_spacing(spacing_mm)
         self._voxels: npt.NDArray[Any] | None = None
         self._count = 0
         self._closed = False
@@ -76,7 +76,7 @@ class Stream:
         return Provisional(self._count - 1, mask, reason)
 
     def close(self) -> Result:
-        """The result of all slices, as `Segmenter.segment` gives it of them.
+        """The result of all slices, as `Segmenter.segment` gives it of them. After an error the stream stays open.
 
         Raises:
             ScanError: there are no slices, or they are not what the bundle's input contract asks for.
@@ -86,16 +86,17 @@ class Stream:
             raise InputError("stream: it has been closed, and gave its result.")
         if self._voxels is None or self._count == 0:
             raise ScanError("stream: closed without a slice; at least one wanted.")
+        result = self._segmenter.segment_voxels(self._voxels[: self._count], self._spacing_mm)
         self._closed = True
-        return self._segmenter.segment_voxels(self._voxels[: self._count], self._spacing_mm)
+        return result
 
     def _with(self, image: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
         """The slices so far and one more, which the next call may overwrite."""
         if self._voxels is None or self._count == 0:
             if image.ndim != 3:
                 raise ScanError(f"slice of shape {image.shape} given; (rows, columns, channels) wanted.")
-            self._voxels = np.empty((_FIRST_ROOM, *image.shape), image.dtype)
-        if image.shape != self._voxels.shape[1:] or image.dtype != self._voxels.dtype:
+            self._voxels = np.empty((_FIRST_ROOM, *image.shape), image.dtype.newbyteorder("="))
+        if image.shape != self._voxels.shape[1:] or image.dtype.newbyteorder("=") != self._voxels.dtype:
             wanted = f"{self._voxels.dtype} of shape {self._voxels.shape[1:]}, as the slices before,"
             raise ScanError(f"slice {self._count}: {image.dtype} of shape {image.shape} given; {wanted} wanted.")
         if self._count == len(self._voxels):

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace {
@@ -39,12 +40,16 @@ TEST_CASE("the example finds the lesion that a network sees") {
         std::transform(middle, middle + grid * grid, logits.begin(), [](float value) { return value - 2; });
     };
 
-    const auto lesions = segment(scan, {grid, grid}, before, after, brighter);
+    const auto lesions = segment(scan, {grid, grid}, before, after, 0.0F, brighter);
 
     REQUIRE(lesions.size() == 1);
     CHECK(lesions[0].voxels == 2 * 5 * 7);
     CHECK(lesions[0].low == std::array<std::uint32_t, 3>{2, 10, 20});
     CHECK(lesions[0].diameters->longest == doctest::Approx(std::hypot(7.0, 4.0)));
     CHECK_THROWS(segment({voxels.data(), scan.type, {0, rows, columns, 1}, scan.strides}, {grid, grid}, before, after,
-                         brighter));
+                         0.0F, brighter));
+    const auto broken = [](const std::vector<float>&, std::vector<float>& logits) {
+        std::fill(logits.begin(), logits.end(), std::numeric_limits<float>::quiet_NaN());
+    };
+    CHECK_THROWS_WITH(segment(scan, {grid, grid}, before, after, 0.0F, broken), "the network gives NaN");
 }

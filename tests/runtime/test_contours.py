@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import cv2
 import numpy as np
@@ -158,6 +159,22 @@ def test_what_was_found_stays_when_the_next_scan_is_segmented():
 
     assert first.run_lengths().tolist() == [0, 24]
     assert first.contours(1)[0].corners.tolist() == [[0, 0], [0, 4], [3, 4], [3, 0]]
+
+
+@given(masks(axes=3))
+def test_a_segmentation_goes_to_another_process_and_back(mask):
+    found = segment(mask)
+
+    again = pickle.loads(pickle.dumps(found))
+
+    np.testing.assert_array_equal(again.mask, found.mask)
+    assert again.lesions == found.lesions
+    assert again.run_lengths().tolist() == found.run_lengths().tolist()
+    assert [told(again, index) for index in range(len(mask))] == [told(found, index) for index in range(len(mask))]
+
+
+def told(found: Segmentation, index: int) -> list[tuple]:
+    return [(each.label, each.hole, each.corners.tolist()) for each in found.contours(index)]
 
 
 def segment(mask: np.ndarray, spec: Postprocessing | None = None) -> Segmentation:

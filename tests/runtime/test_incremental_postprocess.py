@@ -252,7 +252,7 @@ def test_nothing_is_added_to_a_scan_that_was_not_begun_or_is_finished(call):
         (1, dataclasses.replace(WHOLE, scan_px=(0, 4)), {}, "1 to 65535 of each"),
         (1, dataclasses.replace(WHOLE, scaled_px=(0, 4)), {}, "slices of 0x4 px at .* do not lie on a grid of 9x70 px"),
         (1, dataclasses.replace(WHOLE, offset_px=(1, 0)), {}, r"at \(1, 0\) do not lie on a grid"),
-        (1, WHOLE, {"spacing_mm": (1.0, 0.0, 1.0)}, "positive, finite"),
+        (1, WHOLE, {"spacing_mm": (1.0, 0.0, 1.0)}, "three positive distances"),
         (1, WHOLE, {"temperature": 0.0}, "positive, finite"),
         (1, WHOLE, {"temperature": float("nan")}, "positive, finite"),
     ],

@@ -380,3 +380,41 @@ def test_a_scan_for_which_memory_is_short_is_one_typed_error(tiny_bundle: Path, 
 
     assert done.returncode == 0, done.stderr
     assert done.stdout == "too little memory for this scan; end other programs, or segment a smaller one.\n"
+
+
+def test_an_array_may_be_a_spacing(segmenters: dict) -> None:
+    spacings = (2, 5, 0.1), np.array([2, 5, 0.1])
+    one, other = (segmenters["onnxruntime", "fp32"].segment_voxels(phantom().voxels, given) for given in spacings)
+    assert one.lesions == other.lesions
+
+
+@EACH_ENGINE
+@pytest.mark.parametrize("threads", [0, -1, 1025, 1.5, "2"])
+def test_threads_that_cannot_be_are_refused(threads: object, engine: str, tiny_bundle: Path) -> None:
+    with pytest.raises(BackendError, match=r"^threads: .* given; 1 to 1024 wanted\.$"):
+        Segmenter(tiny_bundle, backend=engine, precision="fp32", threads=threads)  # type: ignore[arg-type]
+
+
+def test_a_process_that_was_forked_says_that_it_cannot_run_a_model_of_its_parent(tiny_bundle: Path) -> None:
+    statements = f"""
+import os, sys
+from tumortrace.phantom import generate_case
+from tumortrace_runtime import Segmenter
+from tumortrace_runtime.errors import BackendError
+voxels = generate_case(3, 1, size_px=64).voxels
+for engine in ("openvino", "onnxruntime"):
+    with Segmenter({str(tiny_bundle)!r}, backend=engine, precision="fp32") as segmenter:
+        segmenter.segment(voxels)
+        child = os.fork()
+        if child == 0:
+            try:
+                segmenter.segment(voxels)
+            except BackendError as problem:
+                print(problem, flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+"""
+    done = subprocess.run([sys.executable, "-c", statements], capture_output=True, text=True, check=True, timeout=60)
+    told = "the model was loaded before this process was forked"
+    said = [line.partition(",")[0] for line in done.stdout.splitlines()]
+    assert said == [f"openvino: {told}", f"onnxruntime: {told}"]

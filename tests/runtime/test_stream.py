@@ -122,3 +122,33 @@ def test_what_was_added_may_be_overwritten(segmenter: Segmenter, voxels: np.ndar
         stream.add(image)
 
     np.testing.assert_array_equal(stream.close().mask, segmenter.segment(voxels[:20]).mask)
+
+
+def test_slices_of_any_byte_order_are_taken(segmenter: Segmenter, voxels: np.ndarray) -> None:
+    stream = segmenter.stream()
+    for number, image in enumerate(voxels):
+        stream.add(image.astype(">u2" if number % 3 else "<u2"))
+
+    np.testing.assert_array_equal(stream.close().mask, segmenter.segment(voxels).mask)
+
+
+def test_a_result_that_is_refused_leaves_the_stream_open(segmenter: Segmenter, voxels: np.ndarray) -> None:
+    stream = segmenter.stream()
+    stream.add(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(ScanError, match="no foreground"):
+        stream.close()
+    for image in voxels:
+        stream.add(image)
+
+    whole = np.concatenate([np.zeros((1, 64, 64, 3), np.uint8), voxels])
+    np.testing.assert_array_equal(stream.close().mask, segmenter.segment(whole).mask)
+
+
+@pytest.mark.parametrize(
+    "spacing_mm", [(1, 1), (1, 1, 1, 1), (-5, 1, 1), (0, 1, 1), (np.nan, 1, 1), (1, np.inf, 1), 5, "abc"]
+)
+def test_a_spacing_that_is_none_is_refused_before_any_slice(spacing_mm: object, segmenter: Segmenter) -> None:
+    with pytest.raises(InputError, match=r"spacing_mm: .* given; three positive distances wanted"):
+        segmenter.stream(spacing_mm=spacing_mm)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="spacing_mm"):
+        segmenter.segment_voxels(np.zeros((1, 64, 64, 3), np.uint8), spacing_mm)  # type: ignore[arg-type]

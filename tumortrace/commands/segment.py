@@ -6,6 +6,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ def command(
             refused.append(str(problem))
     results = []
     if cases:
-        with Segmenter(bundle, **engine) as segmenter, progress_bar(cases, "segmenting") as shown:
+        with _without_empty(out), Segmenter(bundle, **engine) as segmenter, progress_bar(cases, "segmenting") as shown:
             coming = _read_ahead(cases, mapping, segmenter.bundle.preprocessing.channels)
             for files, read in zip(shown, coming, strict=True):
                 try:
@@ -74,6 +75,17 @@ def command(
     if refused:
         problem_text = "\n".join(refused)
         raise DonePartly(problem_text) if results else ScanError(problem_text)
+
+
+@contextmanager
+def _without_empty(folder: Path) -> Iterator[None]:
+    """Leave no folder behind that was made in the block and stayed empty."""
+    there = folder.exists()
+    try:
+        yield
+    finally:
+        if not there and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _read_ahead(

@@ -40,6 +40,10 @@ TensorRT has no extra, and its module imports it when it is used: `tumortrace do
 """
 
 
+MOST_THREADS = 1024
+"""As the native core has it."""
+
+
 def load_backend(
     name: str,
     model_path: Path,
@@ -67,13 +71,15 @@ def load_backend(
 
     Raises:
         BackendError: the backend or the mode is unknown or its library missing, the device is not there, the precision
-            is not to be had on it, or the model cannot be loaded.
+            is not to be had on it, there are not so many threads, or the model cannot be loaded.
     """
     module = _module(name)
     if precision not in PRECISIONS:
         raise BackendError(f"precision {precision!r} is unknown; known are {', '.join(PRECISIONS)}.")
     if mode not in MODES:
         raise BackendError(f"mode {mode!r} is unknown; known are {', '.join(MODES)}.")
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= MOST_THREADS):
+        raise BackendError(f"threads: {threads!r} given; 1 to {MOST_THREADS} wanted.")
     if not model_path.is_file():
         raise BackendError(f"{model_path}: no such model file.")
     chosen = module.DEFAULT_DEVICE if device is None else device

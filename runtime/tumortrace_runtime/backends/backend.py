@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -97,6 +98,7 @@ class Backend(ABC):
         self.executed_precision = most_macs(layers)
         self._requests: Sequence[Request] | None = None
         self._lock = threading.Lock()
+        self._process = os.getpid()
 
     @property
     def requests(self) -> Sequence[Request]:
@@ -109,6 +111,11 @@ class Backend(ABC):
             self._requests = self._open_requests()
         if not self._requests:
             raise BackendError(f"{self.name}: the model has been closed.")
+        if self._process != os.getpid():
+            raise BackendError(
+                f"{self.name}: the model was loaded before this process was forked, and its threads stayed there; load "
+                'it in every process, or start processes with multiprocessing\'s "spawn".'
+            )
         return self._requests
 
     def run(self, batch: Batch) -> npt.NDArray[Any]:

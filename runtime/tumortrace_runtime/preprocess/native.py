@@ -63,6 +63,7 @@ class Preprocessor:
 
     def __init__(self, spec: Preprocessing, vectors: str | None = None, threads: int = 1) -> None:
         self.spec = spec
+        self._checked: IntegerInput | None = None  # of a scan's many batches the first is
         reference = spec.channels.index(REFERENCE_CHANNEL) if REFERENCE_CHANNEL in spec.channels else None
         self._core = _native.Preprocessor(
             grid_px=spec.grid_px,
@@ -139,9 +140,10 @@ class Preprocessor:
             SpecError: rows or columns of the grid do not divide into blocks.
             ValueError, TypeError: as `network_batch` raises them.
         """
-        shape = packed_shape(stop - start, self.spec.in_channels, self.spec.grid_px, integers)
-        if out is None:
-            out = np.empty(shape, integers.dtype)
+        if out is None or integers is not self._checked:
+            shape = packed_shape(stop - start, self.spec.in_channels, self.spec.grid_px, integers)
+            self._checked = integers
+            out = np.empty(shape, integers.dtype) if out is None else out
         self._core.pack(start, stop, self.spec.context, integers.block_px, integers.scale, integers.zero_point, out)
         return out
 

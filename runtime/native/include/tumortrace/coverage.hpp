@@ -3,11 +3,13 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <vector>
 
+#include "tumortrace/band.hpp"
 #include "tumortrace/voxels.hpp"
 
 namespace tumortrace {
@@ -29,81 +31,117 @@ struct LevelSpan {
     }
 
     /// Whether a level is foreground.
-    bool leaves(Background background, std::size_t lowered) const noexcept {
-        return least < background.begin + lowered || greatest >= background.end + lowered;
-    }
+    bool leaves(Background background) const noexcept { return least < background.begin || greatest >= background.end; }
 };
 
-/// The levels of each slice of one channel, of each row over all slices, and of each column.
+/// What is in a band of rows: levels of the head between columns `begin` and `end` - 1, and of all others `air`.
+struct BandHead {
+    std::uint32_t begin;
+    std::uint32_t end;
+    std::uint16_t air;
+    LevelSpan levels;  ///< those of the head; none where it is empty
+};
+
+/// How many bands a slice has: rows that fill none are bands of their own.
+inline std::size_t bands_of(std::size_t rows) noexcept { return rows / band_rows + rows % band_rows; }
+
+/// The number of the band that a row is in.
+inline std::size_t band_of(std::size_t row, std::size_t rows) noexcept {
+    const std::size_t whole = rows / band_rows;
+    return row < whole * band_rows ? row / band_rows : row - whole * (band_rows - 1);
+}
+
+/// The levels of one channel, of each band and of each column.
 class LevelSpans {
   public:
     /// Starts anew, for slices of this size.
     void reset(const Voxels& voxels) {
-        rows_.assign(voxels.rows(), LevelSpan{});
-        slices_.clear();
-        slices_.reserve(voxels.slices());
+        bands_.clear();
+        bands_.reserve(voxels.slices() * bands_of(voxels.rows()));
         least_.assign(voxels.columns(), LevelSpan{}.least);
         greatest_.assign(voxels.columns(), LevelSpan{}.greatest);
-        lowered_ = 0;
+        air_ = {0, 0, voxels.columns()};
     }
 
-    /// Adds the next row of the scan, which is row `y` of its slice.
-    void add_row(const std::uint16_t* __restrict levels, std::size_t y) {
-        std::uint16_t* __restrict least = least_.data();
-        std::uint16_t* __restrict greatest = greatest_.data();
-        std::uint16_t row_least = LevelSpan{}.least, row_greatest = LevelSpan{}.greatest;
-        const std::size_t columns = least_.size();
-        for (std::size_t x = 0; x < columns; ++x) {
-            const std::uint16_t level = levels[x];
-            least[x] = level < least[x] ? level : least[x];
-            greatest[x] = level > greatest[x] ? level : greatest[x];
-            row_least = level < row_least ? level : row_least;
-            row_greatest = level > row_greatest ? level : row_greatest;
-        }
-        if (y == 0) slices_.emplace_back();
-        rows_[y].add({row_least, row_greatest});
-        slices_.back().add({row_least, row_greatest});
+    /// Adds the scan's next band, outside whose head all is air.
+    template <std::size_t rows>
+    void add(const Band<rows>& band, Extent head) {
+        const std::uint16_t air = band.level(0, 0);
+        const LevelSpan levels = widen_head(band, head, least_.data(), greatest_.data());
+        widen_air(air, head);
+        bands_.push_back({static_cast<std::uint32_t>(head.begin), static_cast<std::uint32_t>(head.end), air, levels});
     }
 
     /// Adds the slices of another part of the scan, which follow on these.
     void add(const LevelSpans& other) {
-        for (std::size_t y = 0; y < rows_.size(); ++y) rows_[y].add(other.rows_[y]);
-        slices_.insert(slices_.end(), other.slices_.begin(), other.slices_.end());
+        bands_.insert(bands_.end(), other.bands_.begin(), other.bands_.end());
         for (std::size_t x = 0; x < least_.size(); ++x) {
             least_[x] = std::min(least_[x], other.least_[x]);
             greatest_[x] = std::max(greatest_[x], other.greatest_[x]);
         }
     }
 
-    /// Says that levels are counted from `unused` on now.
-    void lower(std::size_t unused) noexcept { lowered_ = unused; }
+    /// Counts levels from `unused` on from now on; there is none below.
+    void lower(std::uint16_t unused) noexcept {
+        const auto lowered = [unused](std::uint16_t level) { return static_cast<std::uint16_t>(level - unused); };
+        for (BandHead& band : bands_) {
+            band.air = lowered(band.air);
+            if (band.begin != band.end) band.levels = {lowered(band.levels.least), lowered(band.levels.greatest)};
+        }
+        for (std::uint16_t& level : least_) level = lowered(level);
+        for (std::uint16_t& level : greatest_) level = lowered(level);
+    }
 
-    bool slice_leaves(std::size_t slice, Background background) const noexcept {
-        return slices_[slice].leaves(background, lowered_);
-    }
-    bool row_leaves(std::size_t row, Background background) const noexcept {
-        return rows_[row].leaves(background, lowered_);
-    }
-    bool column_leaves(std::size_t column, Background background) const noexcept {
-        return LevelSpan{least_[column], greatest_[column]}.leaves(background, lowered_);
-    }
+    /// Slice by slice.
+    const std::vector<BandHead>& bands() const noexcept { return bands_; }
+    LevelSpan column(std::size_t x) const noexcept { return {least_[x], greatest_[x]}; }
 
   private:
-    std::vector<LevelSpan> rows_;
-    std::vector<LevelSpan> slices_;
-    std::vector<std::uint16_t> least_, greatest_;
-    std::size_t lowered_ = 0;
-};
+    /// What columns before `begin` and from `end` on have seen.
+    struct Air {
+        std::uint16_t level;
+        std::size_t begin;
+        std::size_t end;
+    };
 
-/// From `begin` to `end` - 1; empty where they are the same.
-struct Extent {
-    std::size_t begin;
-    std::size_t end;
-
-    void add(std::size_t index) noexcept {
-        begin = begin == end ? index : std::min(begin, index);
-        end = std::max(end, index + 1);
+    template <std::size_t rows>
+    static LevelSpan widen_head(const Band<rows>& band, Extent head, std::uint16_t* __restrict least,
+                                std::uint16_t* __restrict greatest) noexcept {
+        const std::uint16_t flip = band.flip;
+        std::array<const std::uint16_t*, rows> lines;
+        for (std::size_t row = 0; row < rows; ++row) lines[row] = band.row(row);
+        LevelSpan all;
+        for (std::size_t x = head.begin; x < head.end; ++x) {
+            std::uint16_t low = LevelSpan{}.least, high = LevelSpan{}.greatest;
+            for (std::size_t row = 0; row < rows; ++row) {
+                const auto level = static_cast<std::uint16_t>(lines[row][x] ^ flip);
+                low = level < low ? level : low;
+                high = level > high ? level : high;
+            }
+            least[x] = low < least[x] ? low : least[x];
+            greatest[x] = high > greatest[x] ? high : greatest[x];
+            all.least = low < all.least ? low : all.least;
+            all.greatest = high > all.greatest ? high : all.greatest;
+        }
+        return all;
     }
+
+    /// Adds a level to the columns outside a head.
+    void widen_air(std::uint16_t level, Extent head) noexcept {
+        if (level != air_.level) air_ = {level, 0, least_.size()};
+        if (head.begin <= air_.begin && head.end >= air_.end) return;
+        air_.begin = std::max(air_.begin, head.begin);
+        air_.end = std::min(air_.end, head.end);
+        for (std::size_t x = 0; x < least_.size(); ++x) {
+            if (head.begin <= x && x < head.end) continue;
+            least_[x] = std::min(least_[x], level);
+            greatest_[x] = std::max(greatest_[x], level);
+        }
+    }
+
+    std::vector<BandHead> bands_;
+    std::vector<std::uint16_t> least_, greatest_;  ///< of each column
+    Air air_{};
 };
 
 /// Where a scan has foreground in one of its channels.
@@ -118,15 +156,28 @@ struct Coverage {
     }
 
     /// Adds a channel of a scan of this size.
-    void add(const LevelSpans& spans, Background background, const Voxels& voxels) {
-        for (std::size_t slice = 0; slice < voxels.slices(); ++slice) {
-            if (spans.slice_leaves(slice, background)) slices[slice] = true;
+    ///
+    /// @param row_of gives the levels of a slice's row
+    template <typename RowOf>
+    void add(const LevelSpans& spans, Background background, const Voxels& voxels, const RowOf& row_of) {
+        const std::size_t height = voxels.rows(), width = voxels.columns();
+        std::size_t slice = 0, row = 0;
+        for (const BandHead& band : spans.bands()) {
+            const std::size_t end = row + band_rows <= height ? row + band_rows : row + 1;
+            LevelSpan levels = band.levels;
+            if (band.end - band.begin < width) levels.add({band.air, band.air});
+            if (levels.leaves(background)) {
+                slices[slice] = true;
+                for (; row < end; ++row) {
+                    const bool known = rows.begin <= row && row < rows.end;
+                    if (!known && row_of(slice, row).leaves(background)) rows.add(row);
+                }
+            }
+            row = end == height ? 0 : end;
+            slice += row == 0 ? 1 : 0;
         }
-        for (std::size_t row = 0; row < voxels.rows(); ++row) {
-            if (spans.row_leaves(row, background)) rows.add(row);
-        }
-        for (std::size_t column = 0; column < voxels.columns(); ++column) {
-            if (spans.column_leaves(column, background)) columns.add(column);
+        for (std::size_t column = 0; column < width; ++column) {
+            if (spans.column(column).leaves(background)) columns.add(column);
         }
     }
 };

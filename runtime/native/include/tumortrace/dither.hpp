@@ -13,10 +13,12 @@ struct Dither {
     std::uint32_t phase;
     std::uint32_t step;
 
-    float at(std::size_t pixel) const noexcept {
-        const std::uint32_t bits = phase + static_cast<std::uint32_t>(pixel) * step;
-        return static_cast<float>(static_cast<std::int32_t>(bits)) * 0x1p-32F;
+    std::int32_t bits(std::size_t pixel) const noexcept {
+        return static_cast<std::int32_t>(phase + static_cast<std::uint32_t>(pixel) * step);
     }
+    float at(std::size_t pixel) const noexcept { return value(bits(pixel)); }
+
+    static float value(std::int32_t bits) noexcept { return static_cast<float>(bits) * 0x1p-32F; }
 };
 
 /// The dither of a row from a column on, of the plane with this number in its scan.

@@ -17,7 +17,10 @@
 #include "tumortrace/dispatch.hpp"
 #include "tumortrace/grid.hpp"
 #include "tumortrace/half.hpp"
+#include "tumortrace/heads.hpp"
+#include "tumortrace/kept_planes.hpp"
 #include "tumortrace/pack.hpp"
+#include "tumortrace/quantise_voxels.hpp"
 #include "tumortrace/statistics.hpp"
 #include "tumortrace/thread_pool.hpp"
 #include "tumortrace/voxels.hpp"
@@ -58,7 +61,12 @@ class Preprocessor {
     /// @param threads that share the slices when statistics are taken; results do not depend on it
     /// @throws std::invalid_argument as `ThreadPool`
     explicit Preprocessor(const PreprocessingSpec& spec, Vectors vectors = widest_vectors(), std::size_t threads = 1)
-        : spec_(spec), vectors_(vectors), pool_(threads), statistics_(vectors, pool_) {}
+        : spec_(spec),
+          vectors_(vectors),
+          pool_(threads),
+          statistics_(vectors, pool_),
+          quantiser_(vectors),
+          kept_(vectors) {}
 
     /// Takes the statistics of a scan's channels.
     ///
@@ -110,14 +118,14 @@ class Preprocessor {
     /// @param block 1, 2 or 4; divides the grid's rows and columns
     template <typename Integer>
     void pack(const BatchRange& range, std::size_t block, Quantisation by, Integer* batch) {
-        Integers<Integer> source{*this, by, {}};
+        Integers<Integer> source{*this, by, false, {}};
         const PlanesShape shape{voxels_.slices(), channels_.size(), spec_.grid.rows, spec_.grid.columns};
-        kept_.prepare(range.neighbours(), shape, block, by, std::numeric_limits<Integer>::is_signed);
-        detail::pack_from(source, shape, range, block, &kept_, reinterpret_cast<std::uint8_t*>(batch));
+        kept_.pack(source, shape, range, block, by, std::numeric_limits<Integer>::is_signed,
+                   reinterpret_cast<std::uint8_t*>(batch));
     }
 
   private:
-    /// The part of a row on the grid that the slice covers.
+    /// The part of a row on the grid that the slice covers, but for air, which is what is around the slice.
     struct Covered {
         std::size_t before;  ///< pixels on its left
         std::size_t column;  ///< of the slice, scaled
@@ -142,6 +150,7 @@ class Preprocessor {
 
     Opening plan_channels(const std::vector<bool>& known, const std::vector<Extremes>& extremes) {
         coverage_.reset(voxels_);
+        heads_.reset(voxels_);
         for (std::size_t channel = 0; channel < voxels_.channels(); ++channel) {
             if ((channel < known.size() && known[channel]) || copies_reference(channel)) {
                 channels_.push_back({true, {}, 0});
@@ -150,7 +159,10 @@ class Preprocessor {
             const ChannelFindings found = statistics_(voxels_, channel, extremes[channel], spec_.rule);
             if (found.refusal == Refusal::no_foreground) return {Problem::no_foreground, channel};
             if (found.refusal == Refusal::one_value) return {Problem::one_value, channel, 0, found.only_value};
-            coverage_.add(statistics_.spans(), found.background, voxels_);
+            coverage_.add(statistics_.spans(), found.background, voxels_, [&](std::size_t slice, std::size_t row) {
+                return statistics_.row(voxels_, channel, slice, row, found.levels);
+            });
+            heads_.set(channel, statistics_.spans().bands(), [&](std::uint16_t level) { return found.is_air(level); });
             const float fill = normalised(found.statistics.background, found.statistics);
             channels_.push_back({false, found.statistics, fill});
         }
@@ -201,7 +213,7 @@ class Preprocessor {
     }
 
     /// Voxels as float32, clipped and standardised.
-    void normalise(Row row, float* values) const {
+    void normalise(const Row& row, float* values) const {
         reader(voxels_.type).write_values(vectors_, row, values);
         const ChannelStatistics by = channels_[channel_].statistics;
         vectorised(vectors_, [&] { standardise(values, row.count, by); });
@@ -209,11 +221,11 @@ class Preprocessor {
 
     Covered covered(std::size_t row, std::size_t column, std::size_t count) const noexcept {
         const auto [top, left] = placement_.offset;
-        const std::size_t begin = std::max(column, left),
-                          end = std::min(column + count, left + placement_.scaled.columns);
-        if (channels_[channel_].replaced || row < top || row >= top + placement_.scaled.rows || begin >= end) {
-            return {count, 0, 0};
-        }
+        if (channels_[channel_].replaced || row < top || row >= top + placement_.scaled.rows) return {count, 0, 0};
+        Extent part{0, placement_.scaled.columns};
+        if (placement_.scan == placement_.scaled) part = heads_.columns(channel_, slice_, row - top, 1);
+        const std::size_t begin = std::max(column, left + part.begin), end = std::min(column + count, left + part.end);
+        if (begin >= end) return {count, 0, 0};
         return {begin - column, begin - left, end - begin};
     }
 
@@ -263,19 +275,29 @@ class Preprocessor {
         });
     }
 
-    /// A plane's pixels as the bytes of integers, for `Packer`.
+    /// A plane's pixels as the bytes of integers, for `KeptPlanes`.
     template <typename Integer>
     struct Integers {
         Preprocessor& of;
         Quantisation by;
+        bool direct;  ///< whether the plane comes from voxels in one loop
         std::array<float, detail::tile_px> values;
 
-        void begin_plane(std::size_t slice, std::size_t channel) { of.begin_plane(slice, channel); }
+        void begin_plane(std::size_t slice, std::size_t channel) {
+            of.begin_plane(slice, channel);
+            const auto& [replaced, statistics, fill] = of.channels_[channel];
+            const VoxelPlane plane{&of.voxels_, &of.heads_, of.placement_, slice, channel, replaced, statistics, fill};
+            direct = of.placement_.scan == of.placement_.scaled && of.quantiser_.begin_plane<Integer>(plane, by);
+        }
 
-        void write(std::size_t row, std::size_t column, std::size_t count, std::uint8_t* bytes) {
-            of.write_values(row, column, count, values.data());
-            const Dither dither = dither_of(of.slice_ * of.channels_.size() + of.channel_, row, column);
-            vectorised(of.vectors_, [&] { detail::quantise<Integer>(values.data(), count, by, dither, bytes); });
+        void write(std::size_t row, std::size_t rows, std::size_t column, std::size_t count, std::uint8_t* bytes) {
+            if (direct) return of.quantiser_.write(row, rows, column, count, bytes, detail::tile_px);
+            const std::size_t plane = of.slice_ * of.channels_.size() + of.channel_;
+            for (std::size_t y = row; y < row + rows; ++y, bytes += detail::tile_px) {
+                of.write_values(y, column, count, values.data());
+                const Dither dither = dither_of(plane, y, column);
+                vectorised(of.vectors_, [&] { detail::quantise<Integer>(values.data(), count, by, dither, bytes); });
+            }
         }
     };
 
@@ -286,11 +308,13 @@ class Preprocessor {
     Voxels voxels_{};
     Placement placement_{};
     Coverage coverage_{};
+    Heads heads_;
     std::vector<Extremes> extremes_;
     std::vector<ChannelPlan> channels_;
     Taps column_taps_, row_taps_;
     std::size_t slice_ = 0, channel_ = 0;
-    detail::KeptPlanes kept_;
+    VoxelQuantiser quantiser_;
+    KeptPlanes kept_;
     std::vector<float> row_;
     std::vector<float> narrowed_;
 };

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "tumortrace/bitmask.hpp"
@@ -23,6 +24,14 @@ constexpr std::size_t max_extent = 65535;
 /// A mask of a scan: the runs of row after row, with background between any two of a row.
 class RunMask {
   public:
+    RunMask() = default;
+
+    /// The mask that has these runs.
+    ///
+    /// @param row_ends one past each row's last run
+    RunMask(std::size_t rows, std::size_t columns, std::vector<Run> runs, std::vector<std::uint32_t> row_ends)
+        : rows_(rows), columns_(columns), runs_(std::move(runs)), row_ends_(std::move(row_ends)) {}
+
     /// Starts anew, without slices.
     void reset(std::size_t rows, std::size_t columns) {
         rows_ = rows;
@@ -63,6 +72,7 @@ class RunMask {
     std::size_t columns() const noexcept { return columns_; }
 
     const std::vector<Run>& runs() const noexcept { return runs_; }
+    const std::vector<std::uint32_t>& row_ends() const noexcept { return row_ends_; }
 
     /// Index of a row's first run, and one past its last; rows count on through the slices.
     std::size_t first(std::size_t row) const noexcept { return row == 0 ? 0 : row_ends_[row - 1]; }

@@ -42,6 +42,20 @@ struct ChannelStatistics {
     float scale;
 };
 
+/// Voxels from `least` to `greatest`.
+struct VoxelRange {
+    float least;
+    float greatest;
+};
+
+/// The voxels that are normalised to what the background is.
+inline VoxelRange air_of(const ChannelStatistics& statistics) noexcept {
+    const auto [background, low, high, mean, scale] = statistics;
+    if (background <= low) return {std::numeric_limits<float>::lowest(), low};
+    if (background >= high) return {high, std::numeric_limits<float>::max()};
+    return {background, background};
+}
+
 /// Why a channel cannot be normalised.
 enum class Refusal { none, no_foreground, one_value };
 
@@ -52,6 +66,13 @@ struct ChannelFindings {
     ChannelStatistics statistics;
     Levels levels;
     Background background;
+
+    /// Whether every voxel of a level is normalised to what the background is.
+    bool is_air(std::uint16_t level) const noexcept {
+        const VoxelRange air = air_of(statistics);
+        const double value = levels.origin + levels.step * level, margin = levels.exact ? 0 : levels.step;
+        return value - margin >= air.least && value + margin <= air.greatest;
+    }
 };
 
 /// (min(max(x, low), high) - mean) x scale, each step rounded to float32.
@@ -174,7 +195,7 @@ inline bool counts_whole_type(VoxelType type) noexcept { return reader(type).int
 inline Extremes channel_extremes(const Voxels& voxels, std::size_t channel, Vectors vectors) {
     const Reader& read = reader(voxels.type);
     Extremes extremes;
-    for_each_row(voxels, channel, [&](Row row) { read.add_extremes(vectors, row, extremes); });
+    for_each_row(voxels, channel, [&](const Row& row) { read.add_extremes(vectors, row, extremes); });
     return extremes;
 }
 
@@ -217,13 +238,18 @@ class StatisticsPass {
             levels.count = static_cast<std::uint32_t>(counts.size);
             levels.origin = read.key_double(levels.least);
             border = {border.of + unused, counts.size};
-            all.spans().lower(unused);
+            all.spans().lower(static_cast<std::uint16_t>(unused));
         }
         return detail::evaluate(counts, border, levels, rule);
     }
 
-    /// The levels of the channel that was looked at last, as `ChannelFindings::background` has them.
+    /// Where the levels of the channel that was looked at last are, as `ChannelFindings::levels` counts them.
     const LevelSpans& spans() noexcept { return counters_[0].spans(); }
+
+    /// The levels of a row, counted in the same way.
+    LevelSpan row(const Voxels& voxels, std::size_t channel, std::size_t slice, std::size_t y, const Levels& levels) {
+        return counters_[0].row(voxels, channel, slice, y, levels, vectors_);
+    }
 
   private:
     /// The levels of a channel whose extremes are known.

@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <type_traits>
@@ -55,13 +56,13 @@ struct Row {
 namespace detail {
 
 template <typename Stored>
-inline Stored voxel(Row row, std::size_t i) noexcept {
+inline Stored voxel(const Row& row, std::size_t i) noexcept {
     return static_cast<const Stored*>(row.data)[static_cast<std::ptrdiff_t>(i) * row.stride];
 }
 
 /// Calls each(i, voxel i). Planes, and images of three channels, take loops that become vector instructions.
 template <typename Stored, typename Each>
-inline void for_each_voxel(Vectors vectors, Row row, const Each& each) noexcept {
+inline void for_each_voxel(Vectors vectors, const Row& row, const Each& each) noexcept {
     const Stored* __restrict voxels = static_cast<const Stored*>(row.data);
     vectorised(vectors, [&] {
         if (row.stride == 1) {
@@ -146,7 +147,7 @@ inline auto row_extremes(const Stored* __restrict voxels, std::ptrdiff_t stride,
 }
 
 template <typename Stored>
-void add_extremes(Vectors vectors, Row row, Extremes& extremes) noexcept {
+void add_extremes(Vectors vectors, const Row& row, Extremes& extremes) noexcept {
     const auto* voxels = static_cast<const Stored*>(row.data);
     vectorised(vectors, [&] {
         const auto found =
@@ -158,7 +159,7 @@ void add_extremes(Vectors vectors, Row row, Extremes& extremes) noexcept {
 }
 
 template <typename Stored>
-void write_levels(Vectors vectors, Row row, std::int64_t origin, std::uint16_t* __restrict levels) noexcept {
+void write_levels(Vectors vectors, const Row& row, std::int64_t origin, std::uint16_t* __restrict levels) noexcept {
     if constexpr (std::is_integral_v<Stored>) {
         const auto low = static_cast<std::uint16_t>(key_integer<Stored>(origin));
         for_each_voxel<Stored>(vectors, row, [&](std::size_t i, Stored value) {
@@ -168,12 +169,12 @@ void write_levels(Vectors vectors, Row row, std::int64_t origin, std::uint16_t* 
 }
 
 template <typename Stored>
-void write_values(Vectors vectors, Row row, float* __restrict values) noexcept {
+void write_values(Vectors vectors, const Row& row, float* __restrict values) noexcept {
     for_each_voxel<Stored>(vectors, row, [&](std::size_t i, Stored value) { values[i] = static_cast<float>(value); });
 }
 
 template <typename Stored>
-bool same_voxels(Row first, Row second) noexcept {
+bool same_voxels(const Row& first, const Row& second) noexcept {
     for (std::size_t i = 0; i < first.count; ++i) {
         if (voxel<Stored>(first, i) != voxel<Stored>(second, i)) return false;
     }
@@ -207,13 +208,13 @@ struct Reader {
     std::int64_t least_key;  ///< of the type's lowest value, where it is an integer
 
     /// Widens `extremes` to what is in the row.
-    void (*add_extremes)(Vectors vectors, Row row, Extremes& extremes) noexcept;
+    void (*add_extremes)(Vectors vectors, const Row& row, Extremes& extremes) noexcept;
     /// Integers as their distance from the one with key `origin`, modulo 65536.
-    void (*write_levels)(Vectors vectors, Row row, std::int64_t origin, std::uint16_t* levels) noexcept;
+    void (*write_levels)(Vectors vectors, const Row& row, std::int64_t origin, std::uint16_t* levels) noexcept;
     /// As float32, rounded to nearest.
-    void (*write_values)(Vectors vectors, Row row, float* values) noexcept;
+    void (*write_values)(Vectors vectors, const Row& row, float* values) noexcept;
     /// Whether two rows of one length hold equal voxels.
-    bool (*same)(Row first, Row second) noexcept;
+    bool (*same)(const Row& first, const Row& second) noexcept;
     /// The value of a key, as float32.
     float (*key_value)(std::int64_t key) noexcept;
     /// The value of a key, of an integer rounded but once.
@@ -275,6 +276,17 @@ inline Row row_of(const Voxels& voxels, std::size_t channel, std::size_t slice, 
     const std::ptrdiff_t offset = at(slice, 0) + at(row, 1) + at(column, 2) + at(channel, 3);
     const auto size_bytes = static_cast<std::ptrdiff_t>(reader(voxels.type).size_bytes);
     return {static_cast<const char*>(voxels.data) + offset * size_bytes, voxels.strides[2], count};
+}
+
+/// Asks for a row's memory, so that it is there when it will be read.
+inline void prefetch(const Row& row, std::size_t size_bytes) noexcept {
+    constexpr std::size_t line_bytes = 64;
+    const auto stride_bytes = row.stride * static_cast<std::ptrdiff_t>(size_bytes);
+    const auto reach = static_cast<std::ptrdiff_t>(row.count) * stride_bytes;
+    const char* const first = static_cast<const char*>(row.data) + std::min<std::ptrdiff_t>(reach, 0);
+    for (std::size_t offset = 0; offset < static_cast<std::size_t>(std::abs(reach)); offset += line_bytes) {
+        __builtin_prefetch(first + offset);
+    }
 }
 
 /// The slices from `begin` to `end` - 1.

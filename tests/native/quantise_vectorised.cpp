@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "tumortrace/pack.hpp"
+#include "tumortrace/quantise.hpp"
 
 void compiled(const float* values, std::size_t count, tumortrace::Quantisation by, tumortrace::Dither dither,
               std::uint8_t* bytes);
