@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "allocations.hpp"
+#include "voxel_type.hpp"
 
 namespace {
 
@@ -30,21 +31,6 @@ using tumortrace::Voxels;
 using tumortrace::VoxelType;
 
 constexpr tumortrace::StatisticsRule above_border{Foreground::above_border, 0.1, 0.5, 99.5};
-
-template <typename Stored>
-constexpr VoxelType type_of() {
-    constexpr std::array<VoxelType, 8> integers{VoxelType::int8,   VoxelType::uint8, VoxelType::int16,
-                                                VoxelType::uint16, VoxelType::int32, VoxelType::uint32,
-                                                VoxelType::int64,  VoxelType::uint64};
-    if constexpr (std::is_same_v<Stored, float>) {
-        return VoxelType::float32;
-    } else if constexpr (std::is_same_v<Stored, double>) {
-        return VoxelType::float64;
-    } else {
-        constexpr std::size_t width = sizeof(Stored) == 1 ? 0 : sizeof(Stored) == 2 ? 2 : sizeof(Stored) == 4 ? 4 : 6;
-        return integers[width + (std::is_unsigned_v<Stored> ? 1 : 0)];
-    }
-}
 
 std::vector<Vectors> every_vectors() {
     std::vector<Vectors> found;

@@ -13,6 +13,7 @@
 
 #include "tumortrace/pack.hpp"
 #include "tumortrace/preprocess.hpp"
+#include "voxel_type.hpp"
 
 namespace {
 
@@ -27,15 +28,6 @@ using tumortrace::Size;
 using tumortrace::Vectors;
 using tumortrace::Voxels;
 using tumortrace::VoxelType;
-
-template <typename Stored>
-constexpr VoxelType type_of() {
-    if constexpr (std::is_same_v<Stored, std::uint8_t>) return VoxelType::uint8;
-    if constexpr (std::is_same_v<Stored, std::uint16_t>) return VoxelType::uint16;
-    if constexpr (std::is_same_v<Stored, std::int16_t>) return VoxelType::int16;
-    if constexpr (std::is_same_v<Stored, std::int32_t>) return VoxelType::int32;
-    return VoxelType::float32;
-}
 
 /// Slices of one channel, a head of noise in air; the air of each slice has so many levels.
 template <typename Stored>
