@@ -14,12 +14,12 @@ NATIVE := $(wildcard runtime/native/include/tumortrace/*.hpp runtime/bindings/*.
 # Editable installs note where each package is, so a package that comes or goes asks for a new one.
 INSTALLED := pyproject.toml runtime/tumortrace_runtime/version.py $(shell find $(PACKAGES) -name __init__.py) \
              $(shell find runtime/native runtime/bindings cmake runtime/CMakeLists.txt -type f)
-STEPS := lint types test-native test-arm test-python test-wheel
+STEPS := lint types test-native test-arm test-python gate test-wheel
 
 .PHONY: help venv lint types test-native test-arm test-python test-wheel test-arm-python test gate wheel wheel-arm demo format stub clean
 
 help:
-	@echo 'make test    lint, types, C++ tests here and on Arm, Python tests, wheel'
+	@echo 'make test    lint, types, C++ tests here and on Arm, Python tests, gate, wheel'
 	@echo 'make demo    train, export and segment phantoms; DATA=/path/to/kaggle_3m for real scans'
 	@echo 'make wheel   dist/tumortrace-….whl for this CPU and the Python that PYTHON names; make wheel-arm: for Arm'
 	@echo 'make gate    a short benchmark on phantoms, held against this device'"'"'s baseline'

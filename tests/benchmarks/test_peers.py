@@ -69,9 +69,27 @@ def test_a_peer_finds_what_the_product_finds(
         peer.close()
 
 
-def test_what_wants_a_checkpoint_says_so(tiny_bundle: Path) -> None:
-    with pytest.raises(InputError, match="PyTorch: no checkpoint given"):
-        load_peers(_FOLDER / "pytorch.py", PeerInput(open_bundle(tiny_bundle), None, None))
+def test_the_classic_network_is_whole_and_finds_nothing(
+    tiny_bundle: Path, tiny_checkpoint: Path, tiny_data: Path
+) -> None:
+    pytest.importorskip("torch")
+    given = PeerInput(open_bundle(tiny_bundle), tiny_checkpoint, 1)
+    (peer,) = load_peers(_FOLDER / "classic_unet.py", given)
+    assert 7.7e6 < peer.size_bytes / 4 < 7.9e6
+    index = load_index(tiny_data / "index.json")
+    scan = open_case(index, index.cases[0].case_id)
+    outcome = peer.segment(scan)
+    assert outcome.mask.shape == scan.voxels.shape[:3]
+    assert not outcome.mask.any()
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("pytorch", "PyTorch"), ("monai_inferer", "MONAI"), ("classic_unet", "classic U-Net")]
+)
+def test_what_wants_a_checkpoint_says_so(file: str, name: str, tiny_bundle: Path) -> None:
+    pytest.importorskip("torch" if file != "monai_inferer" else "monai")
+    with pytest.raises(InputError, match=f"{name}: no checkpoint given"):
+        load_peers(_FOLDER / f"{file}.py", PeerInput(open_bundle(tiny_bundle), None, None))
 
 
 def test_the_usual_preprocessing_is_the_definitions_nearly(
