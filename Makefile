@@ -14,14 +14,15 @@ NATIVE := $(wildcard runtime/native/include/tumortrace/*.hpp runtime/bindings/*.
 # Editable installs note where each package is, so a package that comes or goes asks for a new one.
 INSTALLED := pyproject.toml runtime/tumortrace_runtime/version.py $(shell find $(PACKAGES) -name __init__.py) \
              $(shell find runtime/native runtime/bindings cmake runtime/CMakeLists.txt -type f)
-STEPS := lint types test-native test-arm test-python test-wheel
+STEPS := lint types test-native test-arm test-python gate test-wheel
 
-.PHONY: help venv lint types test-native test-arm test-python test-wheel test-arm-python test wheel wheel-arm demo format stub clean
+.PHONY: help venv lint types test-native test-arm test-python test-wheel test-arm-python test gate wheel wheel-arm demo format stub clean
 
 help:
-	@echo 'make test    lint, types, C++ tests here and on Arm, Python tests, wheel'
+	@echo 'make test    lint, types, C++ tests here and on Arm, Python tests, gate, wheel'
 	@echo 'make demo    train, export and segment phantoms; DATA=/path/to/kaggle_3m for real scans'
 	@echo 'make wheel   dist/tumortrace-….whl for this CPU and the Python that PYTHON names; make wheel-arm: for Arm'
+	@echo 'make gate    a short benchmark on phantoms, held against this device'"'"'s baseline'
 	@echo 'make venv    .venv with everything pinned, the packages editable'
 	@echo 'make format  put Python and C++ in the style that lint checks'
 	@echo 'make stub    write the type stub of the native module anew'
@@ -97,6 +98,10 @@ test: venv
 	@for step in $(STEPS); do \
 	  echo "== $$step"; start=$$SECONDS; $(MAKE) --no-print-directory $$step; echo "== $$step: $$((SECONDS - start)) s"; \
 	done; echo "== all: $$SECONDS s"
+
+# Accuracy, latency, memory and size on phantoms, against this device's baseline.
+gate: venv
+	$(BIN)/python benchmarks/gate.py check
 
 # The systems that wheels are for: Linux with this glibc or a later one.
 SYSTEMS := manylinux_2_34

@@ -29,7 +29,7 @@ from scans import HEAD_SLICES, SHAPE, phantom_scan
 from tumortrace.commands.options import BUNDLE
 from tumortrace_runtime import Segmenter
 from tumortrace_runtime.backends import LATENCY, MODES
-from tumortrace_runtime.bench import measure_interleaved
+from tumortrace_runtime.bench.timing import measure_interleaved
 from tumortrace_runtime.command import run
 from tumortrace_runtime.files import write_json
 from tumortrace_runtime.flow import timed

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from scans import SHAPE, phantom_scan
 from scipy import ndimage
 
-from tumortrace_runtime.bench import measure_interleaved
+from tumortrace_runtime.bench.timing import measure_interleaved
 from tumortrace_runtime.command import run
 from tumortrace_runtime.errors import InputError
 from tumortrace_runtime.postprocess import Postprocessing

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scans import phantom_scan
 
 from tumortrace.phantom import generate_case
-from tumortrace_runtime.bench import measure_interleaved
+from tumortrace_runtime.bench.timing import measure_interleaved
 from tumortrace_runtime.command import run
 from tumortrace_runtime.io import find_cases, read_case
 from tumortrace_runtime.preprocess import IntegerInput, Preprocessing, network_batch, packed_batch, packed_shape

@@ -6,7 +6,6 @@ enough; real scans are trained on for a few minutes only, and their Dice is repo
 
 from __future__ import annotations
 
-import json
 import shlex
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import numpy as np
 
 from tumortrace.index import load_index, open_case
 from tumortrace.split import load_split
+from tumortrace_runtime.bench.results import read_results
 from tumortrace_runtime.command import run
 from tumortrace_runtime.errors import AccuracyError, OutputError
 from tumortrace_runtime.io.scan import Scan
@@ -64,6 +64,8 @@ def command(data: Path | None, out: Path) -> None:
         call("tumortrace", "segment", bundle, *folders, "--backend", backend, "-o", out / f"masks-{backend}")
     call("tumortrace", "evaluate", bundle, *cases, "-o", out / "evaluation")
     call("tumortrace", "bench", "run", bundle, *cases, "-o", out / "bench.json")
+    shown = ("--bundle", bundle, "--data", out / "index.json")
+    call("tumortrace", "bench", "report", out / "bench.json", *shown, "-o", out / "report.html")
     judge(out, test_scans, required=data == out / "phantoms")
 
 
@@ -90,14 +92,14 @@ def judge(out: Path, scans: list[Scan], *, required: bool) -> None:
     Raises:
         AccuracyError: it is required, and the Dice or its lead is too small.
     """
-    rows = json.loads((out / "bench.json").read_text())["rows"]
-    dice = min(row["dice"] for row in rows if row["precision"] == "int8")
+    dice = min(each.dice for each in read_results(out / "bench.json").candidates if each.precision == "int8")
     oracle = {name: float(np.mean([_oracle(scan, name) for scan in scans])) for name in scans[0].channels}
     best = max(oracle, key=lambda name: oracle[name])
     click.echo(
         f"\nDice at INT8 on {len(scans)} unseen scans: {dice:.4f}. The best that a threshold on one channel could do, "
         f"chosen for each scan by its truth: {oracle[best]:.4f} ({best}).\n"
-        f"Look at {out}/evaluation/overlays and {out}/masks-openvino. Research software, not a medical device."
+        f"Open {out}/report.html; look at {out}/evaluation/overlays and {out}/masks-openvino.\n"
+        "Research software, not a medical device."
     )
     if required and (dice < WANTED_DICE or dice < oracle[best] + WANTED_LEAD):
         raise AccuracyError(f"the demo wants a Dice of {WANTED_DICE}, and {WANTED_LEAD} above the threshold's.")

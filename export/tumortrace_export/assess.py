@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tumortrace.dataset import TrainingCase
 from tumortrace.progress import Progress, silent
-from tumortrace_runtime.bench import Timing, measure_interleaved
+from tumortrace_runtime.bench.timing import Timing, measure_interleaved
 from tumortrace_runtime.inference import BATCH_SIZE, Network, finish, infer
 from tumortrace_runtime.lesions import label_lesions
 from tumortrace_runtime.metrics import dice

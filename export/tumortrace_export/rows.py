@@ -10,7 +10,7 @@ from tumortrace_export.assess import Accuracy
 from tumortrace_export.int8 import Found
 from tumortrace_runtime.backends import Backend
 from tumortrace_runtime.backends.backend import Layer, mac_share
-from tumortrace_runtime.bench import Timing, speedups
+from tumortrace_runtime.bench.timing import Timing, speedups
 from tumortrace_runtime.bundle import model_files
 from tumortrace_runtime.preprocess import IntegerInput
 from tumortrace_runtime.table import format_table

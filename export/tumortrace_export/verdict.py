@@ -24,7 +24,7 @@ from tumortrace_export.job import Job
 from tumortrace_export.rows import PYTORCH, PYTORCH_NHWC, Exported, Row, make_rows
 from tumortrace_runtime.backends import Backend
 from tumortrace_runtime.backends.backend import mac_share
-from tumortrace_runtime.bench import Timing
+from tumortrace_runtime.bench.timing import Timing
 from tumortrace_runtime.bundle import NARROW_WEIGHTS
 from tumortrace_runtime.inference import Network
 

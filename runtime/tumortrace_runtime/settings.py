@@ -75,6 +75,8 @@ def _plain(value: Any) -> Any:
 
 
 def _parse(name: str, hint: Any, value: Any) -> Any:
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast("type[Any]", hint), value)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)

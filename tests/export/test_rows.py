@@ -14,7 +14,7 @@ from tumortrace_export.assess import Accuracy
 from tumortrace_export.rows import HEADINGS, PYTORCH, PYTORCH_NHWC, Row, make_rows, table
 from tumortrace_runtime.backends import Backend, load_backend
 from tumortrace_runtime.backends.backend import Layer
-from tumortrace_runtime.bench import Timing
+from tumortrace_runtime.bench.timing import Timing
 from tumortrace_runtime.bundle import Bundle, open_bundle
 
 ACCURACY = Accuracy(0.91234, 0.7, -0.00123, 0.0045, {"a": 0.7}, 0.5, 41.6, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tumortrace_runtime.bench import Timing, measure_interleaved, speedups, summarise_times
+from tumortrace_runtime.bench.timing import Timing, measure_interleaved, speedups, summarise_times
 from tumortrace_runtime.errors import InputError
 
 
