@@ -224,13 +224,15 @@ def _trust(results: Results) -> str:
 
 
 def _table(results: Results) -> str:
+    from statistics import median
+
     from tumortrace_runtime.bench.results import percentiles
     from tumortrace_runtime.bench.stability import candidate_noise
     from tumortrace_runtime.table import format_table
 
     headings = (
-        "candidate", "ran in", "INT8 MACs", "MB", "Dice", "ms/scan", "p90", "p99", "slices/s", "spread",
-        "first mask ms", "peak MB",
+        "candidate", "ran in", "INT8 MACs", "MB", "Dice", "ms/scan", "p90", "p99", "in memory",
+        "slices/s", "spread", "first mask ms", "peak MB",
     )  # fmt: skip
     cells = []
     for each in results.candidates:
@@ -243,6 +245,7 @@ def _table(results: Results) -> str:
                 f"{each.size_bytes / 1e6:.1f}",
                 f"{each.dice:.4f}",
                 *(f"{found[name]:.0f}" for name in ("p50", "p90", "p99")),
+                f"{median(sample.in_memory_ms for sample in each.samples):.0f}",
                 f"{results.slices_per_s(each):.0f}",
                 f"{100 * candidate_noise(each):.0f} %",
                 "" if each.start is None else f"{each.start.first_mask_ms:.0f}",

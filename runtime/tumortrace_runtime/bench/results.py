@@ -42,6 +42,11 @@ class Sample:
     stages_ms: dict[str, float]
     total_ms: float
 
+    @property
+    def in_memory_ms(self) -> float:
+        """From a scan in memory to its mask and lesions there."""
+        return self.total_ms - self.stages_ms["decode"] - self.stages_ms["encode"]
+
 
 @dataclass(frozen=True)
 class Start:

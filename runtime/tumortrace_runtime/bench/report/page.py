@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from statistics import median
 
 from tumortrace_runtime.bench.report import charts
 from tumortrace_runtime.bench.report.style import STYLE
@@ -106,8 +107,8 @@ def _stage_legend() -> str:
 
 def _candidate_table(results: Results) -> str:
     headings = (
-        "", "candidate", "ran in", "INT8 MACs", "MB", "Dice", "ms/scan", "p90", "p99", "slices/s", "spread",
-        "first mask ms", "peak MB", "grown MB",
+        "", "candidate", "ran in", "INT8 MACs", "MB", "Dice", "ms/scan", "p90", "p99", "in memory",
+        "slices/s", "spread", "first mask ms", "peak MB", "grown MB",
     )  # fmt: skip
     rows = [_candidate_row(results, number, each) for number, each in enumerate(results.candidates)]
     not_run = "".join(f"<li>not run: {escape(each.name)}: {escape(each.reason)}</li>" for each in results.not_run)
@@ -125,6 +126,7 @@ def _candidate_row(results: Results, number: int, candidate: Candidate) -> list[
         f"{candidate.size_bytes / 1e6:.1f}",
         f"{candidate.dice:.4f}",
         *(f"{found[name]:.0f}" for name in ("p50", "p90", "p99")),
+        f"{median(sample.in_memory_ms for sample in candidate.samples):.0f}",
         f"{results.slices_per_s(candidate):.0f}",
         f"{100 * candidate_noise(candidate):.0f} %",
         *(
