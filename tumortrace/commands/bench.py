@@ -14,7 +14,6 @@ from tumortrace.commands.options import BUNDLE, data_options, key_option, part_o
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tumortrace_runtime.bench.candidates import Runner
     from tumortrace_runtime.bench.compare import Comparison
     from tumortrace_runtime.bench.report import Picture
     from tumortrace_runtime.bench.results import Results
@@ -75,6 +74,7 @@ def bench_run(
     from tumortrace_runtime.bench.results import write_results
     from tumortrace_runtime.bench.run import DataSet, run_benchmark
     from tumortrace_runtime.bundle import open_bundle
+    from tumortrace_runtime.files import atomic_file
 
     index = load_index(index_path)
     split = load_split(split_path, index)
@@ -88,10 +88,9 @@ def bench_run(
     )
     choices: list[int | None] = [*threads] or [None]
     with ExitStack() as stack:
-        others: list[Runner] = []
-        for path in peers:
-            for number in choices:
-                others += load_peers(path, PeerInput(opened, checkpoint, number))
+        partial_out = stack.enter_context(atomic_file(out))
+        given = [PeerInput(opened, checkpoint, each) for each in choices]
+        others = [other for path in peers for each in given for other in load_peers(path, each)]
         for other in others:
             stack.callback(other.close)
         results = run_benchmark(
@@ -104,7 +103,7 @@ def bench_run(
             peers=others,
             progress=lambda line: click.echo(line, err=True),
         )
-    write_results(results, out)
+        write_results(results, partial_out)
     if as_json:
         click.echo(out.read_text())
         return

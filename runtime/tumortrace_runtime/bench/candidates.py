@@ -80,10 +80,24 @@ class Choice:
         return f"{self.backend} {self.precision} {self.device}{threads}"
 
 
-def find_choices(bundle: Bundle, threads: Sequence[int | None]) -> tuple[list[Choice], list[NotRun]]:
-    """Every engine x precision x device x threads of a bundle that this machine may have, and what it has not."""
+def find_choices(
+    bundle: Bundle, threads: Sequence[int | None], backends: Sequence[str] = (), precisions: Sequence[str] = ()
+) -> tuple[list[Choice], list[NotRun]]:
+    """Every engine x precision x device x threads of a bundle that this machine may have, and what it has not.
+
+    Of engines and precisions the wanted ones; empty for all.
+
+    Raises:
+        InputError: the bundle has no model of a wanted one.
+    """
+    pairs = bundle.choices()
+    for wanted, there in ((backends, {pair[0] for pair in pairs}), (precisions, {pair[1] for pair in pairs})):
+        if unknown := [name for name in wanted if name not in there]:
+            raise InputError(f"{bundle.path}: has {', '.join(sorted(there))}; {', '.join(unknown)} given.")
     choices, not_run = [], []
-    for backend, precision in bundle.choices():
+    for backend, precision in pairs:
+        if (backends and backend not in backends) or (precisions and precision not in precisions):
+            continue
         try:
             found = [device for device in devices(backend) if device not in _NO_DEVICES]
         except BackendError as problem:

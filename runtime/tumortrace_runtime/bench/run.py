@@ -62,12 +62,11 @@ def run_benchmark(
         progress: told what is done, line by line.
 
     Raises:
-        InputError: nothing is left to be measured.
+        InputError: the bundle has no model of a wanted backend or precision, or nothing of it runs here.
         ScanError: a case cannot be read, or has no truth.
         BackendError: an engine failed at work; one that cannot be loaded is `not_run`.
     """
-    choices, not_run = find_choices(bundle, threads)
-    choices = [each for each in choices if _wanted(each.backend, backends) and _wanted(each.precision, precisions)]
+    choices, not_run = find_choices(bundle, threads, backends, precisions)
     slices, largest = _look_at(data, progress)
     starts: dict[str, Start | None] = {}
     with ExitStack() as stack:
@@ -111,10 +110,6 @@ def _look_at(data: DataSet, progress: Callable[[str], None]) -> tuple[dict[str, 
         raise InputError("bench: the part has no cases; take another one of the split.")
     sizes = {case_id: shape[0] * shape[1] * shape[2] for case_id, shape in shapes.items()}
     return {case_id: int(shape[0]) for case_id, shape in shapes.items()}, max(sizes, key=sizes.__getitem__)
-
-
-def _wanted(name: str, among: Sequence[str]) -> bool:
-    return not among or name in among
 
 
 def _told(not_run: Sequence[NotRun]) -> str:

@@ -61,9 +61,7 @@ def test_every_engine_precision_and_peer_has_a_row(measured: Path, tiny_bundle: 
     assert [(each.backend, each.precision) for each in engines] == here
     assert [(each.name, each.kind, each.start) for each in peers] == [("bright voxels", "peer", None)]
     assert results.bundle["sha256"] == bundle.sha256
-    assert [each.name.split()[0] for each in results.not_run] == ["tensorrt"] * sum(
-        choice[0] == "tensorrt" for choice in bundle.choices()
-    )
+    assert [each.name for each in results.not_run] == ["tensorrt int8"]
     for each in engines:
         assert len(each.samples) == 2 * len(each.cases) == 2 * len(results.data["slices"])
         assert all(sum(sample.stages_ms.values()) <= sample.total_ms for sample in each.samples)
@@ -113,10 +111,22 @@ def test_a_peer_that_cannot_be_loaded_is_refused(
     assert (ended.code, f"Error: {peer}: " in ended.err, told in ended.err) == (2, True, True), ended.err
 
 
-def test_nothing_to_measure_is_refused(tumortrace: Program, tiny_bundle: Path, tiny_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("option", "there"), [("--precision", "fp32, "), ("--backend", "onnxruntime, openvino")])
+def test_what_the_bundle_has_not_is_refused(
+    option: str, there: str, tumortrace: Program, tiny_bundle: Path, tiny_data: Path, tmp_path: Path
+) -> None:
     out = ("-o", tmp_path / "results.json")
-    ended = tumortrace("bench", "run", tiny_bundle, *cases(tiny_data), "--precision", "fp128", *out)
-    assert (ended.code, "can be measured here" in ended.err) == (2, True), ended.err
+    ended = tumortrace("bench", "run", tiny_bundle, *cases(tiny_data), option, "fp128", *out)
+    assert (ended.code, there in ended.err, "; fp128 given." in ended.err) == (2, True, True), ended.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_known_before_anything_is_measured(
+    tumortrace: Program, tiny_bundle: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    ended = tumortrace("bench", "run", tiny_bundle, *cases(tiny_data), "-o", tmp_path / "file" / "results.json")
+    assert (ended.code, "round 1" in ended.err, "starting" in ended.err) == (2, False, False), ended.err
 
 
 def test_a_result_is_no_worse_than_itself(tumortrace: Program, measured: Path) -> None:
