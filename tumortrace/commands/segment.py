@@ -46,7 +46,7 @@ def command(
     be used is named with the reason, and the rest goes on (exit code 5).
     """
     from tumortrace_runtime.errors import ScanError, TumorTraceError
-    from tumortrace_runtime.io import find_cases, load_mapping, without_case
+    from tumortrace_runtime.io import find_cases, load_mapping, prepare_writing, without_case
     from tumortrace_runtime.segmenter import Segmenter
 
     mapping = load_mapping(mapping_path) if mapping_path else None
@@ -61,6 +61,7 @@ def command(
             refused.append(str(problem))
     results = []
     if cases:
+        prepare_writing({files.layout for files in cases})
         with _without_empty(out), Segmenter(bundle, **engine) as segmenter, progress_bar(cases, "segmenting") as shown:
             coming = _read_ahead(cases, mapping, segmenter.bundle.preprocessing.channels)
             for files, read in zip(shown, coming, strict=True):
@@ -107,10 +108,10 @@ def _read_ahead(
 
 def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], out: Path) -> dict[str, Any]:
     """Segment and write one case; what stands in its result.json, where decoding is what was waited for the scan."""
+    from tumortrace_runtime.algorithm import algorithm_of
     from tumortrace_runtime.files import atomic_directory, write_json
-    from tumortrace_runtime.io import write_mask
+    from tumortrace_runtime.io import write_mask, write_overlay
     from tumortrace_runtime.overlay import draw_montage
-    from tumortrace_runtime.png import encode_png
     from tumortrace_runtime.preprocess import reference_number
 
     with atomic_directory(out / files.case_id) as folder:
@@ -119,10 +120,11 @@ def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], o
         decoded = time.perf_counter()
         result = segmenter.segment(scan)
         segmented = time.perf_counter()
-        masks = write_mask(scan, result.mask, folder)
+        algorithm = algorithm_of(segmenter.bundle, result)
+        masks = write_mask(scan, result.mask, folder, algorithm)
         channel = reference_number(scan.channels)
         overlay = draw_montage(scan.voxels[..., channel], result.mask, caption=files.case_id)
-        (folder / "overlay.png").write_bytes(encode_png(overlay))
+        overlays = write_overlay(scan, overlay, folder, algorithm)
         values = result.to_dict()
         values["timings_ms"] |= {
             "decode": round((decoded - started) * 1e3, 3),
@@ -134,6 +136,7 @@ def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], o
             "shape": list(result.mask.shape),
             "spacing_mm": scan.geometry.spacing_mm,
             "masks": [path.name for path in masks],
+            "overlays": [path.name for path in overlays],
             **values,
         }
         write_json(folder / "result.json", summary)

@@ -1,0 +1,190 @@
+"""Masks as DICOM segmentations (PS3.3, A.51), a frame for each slice of the series that they lie on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tumortrace_runtime.algorithm import Algorithm, Code, Segment
+from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.files import sha256_bytes
+from tumortrace_runtime.io.dicom import derived
+from tumortrace_runtime.io.dicom.geometry import DicomGeometry, Source
+from tumortrace_runtime.libraries import import_library
+
+SERIES_NUMBER = 9001
+
+MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
+"""The SOP class of single-frame images."""
+
+_FAMILY = Code("123110", "DCM", "Artificial Intelligence")
+_PLACEHOLDER = "2.25."
+_NOTHING = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+)
+_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+
+
+def build_segmentation(
+    geometry: DicomGeometry,
+    mask: npt.NDArray[np.uint8],
+    algorithm: Algorithm,
+    *,
+    others: Sequence[Source] = (),
+) -> Any:
+    """A segmentation of type BINARY; one without a voxel is as valid as any.
+
+    Args:
+        geometry: of the scan that the mask is of.
+        mask: (slices, rows, columns) classes on the scan's grid.
+        algorithm: what made it; the class n is its n-th segment.
+        others: series besides `geometry.source` that the mask was made from.
+
+    Returns:
+        The instance, a highdicom `Segmentation`. The same arguments give the same bytes.
+
+    Raises:
+        ScanError: the mask has a class of which the algorithm does not say what it is.
+        InputError: highdicom is not installed.
+    """
+    highdicom = import_library("highdicom")
+    source = geometry.source
+    stored = np.ascontiguousarray(source.to_stored(mask))
+    if stored.max(initial=0) > len(algorithm.segments):
+        raise ScanError(f"The mask has the class {stored.max()}; {algorithm.name} describes {len(algorithm.segments)}.")
+    series = derived.series_uid("SEG", [source, *others], algorithm)
+    instance = derived.derived_uid(series, sha256_bytes(stored.tobytes()))
+    with derived.quietly():
+        dataset = highdicom.seg.Segmentation(
+            source_images=_planes(geometry),
+            pixel_array=stored,
+            segmentation_type="BINARY",
+            segment_descriptions=[
+                _describe(segment, number, series, algorithm) for number, segment in enumerate(algorithm.segments, 1)
+            ],
+            series_instance_uid=series,
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=instance,
+            instance_number=1,
+            series_description=derived.text(f"{derived.MANUFACTURER} segmentation, research output"),
+            content_label="SEGMENTATION",
+            content_description=derived.RESEARCH,
+            omit_empty_frames=False,
+            **derived.equipment(algorithm),
+            **derived.content_moment(source.headers[0]),
+        )
+        _refer(dataset, source, others)
+        _fix_dimensions(dataset, derived.derived_uid(instance, "dimensions"))
+        derived.finish(dataset, source)
+    return dataset
+
+
+def _planes(geometry: DicomGeometry) -> list[Any]:
+    """The stored slices as headers that say where each is, and nothing of the patient.
+
+    highdicom logs what it finds odd, and takes one multi-frame image at most; so it is shown single frames whose names
+    are their numbers.
+    """
+    headers = {str(header.SOPInstanceUID): header for header in geometry.source.headers}
+    return [
+        _plane(geometry, number, headers[image.sop_instance_uid]) for number, image in enumerate(geometry.source.slices)
+    ]
+
+
+def _plane(geometry: DicomGeometry, number: int, header: Any) -> Any:
+    source = geometry.source
+    plane = import_library("pydicom").Dataset()
+    plane.SOPClassUID = MR_IMAGE
+    plane.SOPInstanceUID = f"{_PLACEHOLDER}{number}"
+    plane.StudyInstanceUID = source.study_uid
+    plane.SeriesInstanceUID = source.series_uid
+    plane.FrameOfReferenceUID = geometry.frame_of_reference_uid
+    plane.Rows, plane.Columns = source.shape[1:]
+    for keyword, value in _place(source, number).items():
+        setattr(plane, keyword, value)
+    for keyword in _NOTHING:
+        setattr(plane, keyword, "")
+    for keyword in _LOSSY:
+        if keyword in header:
+            plane[keyword] = header[keyword]
+    return plane
+
+
+def _place(source: Source, number: int) -> dict[str, Any]:
+    """Where a stored slice is, in the words of a single-frame image."""
+    origin, (to_slice, to_row, to_column) = source.affine[:3, 3], source.affine[:3, :3].T
+    slice_mm, row_mm, column_mm = (float(np.linalg.norm(step)) for step in (to_slice, to_row, to_column))
+    return {
+        "ImagePositionPatient": _decimals(*origin + number * to_slice),
+        "ImageOrientationPatient": _decimals(*to_column / column_mm, *to_row / row_mm),
+        "PixelSpacing": _decimals(row_mm, column_mm),
+        "SliceThickness": _decimals(slice_mm)[0],
+        "SpacingBetweenSlices": _decimals(slice_mm)[0],
+    }
+
+
+def _decimals(*values: float) -> list[Any]:
+    """Numbers in the 16 characters that DICOM has for them."""
+    decimal = import_library("pydicom.valuerep").DSfloat
+    return [decimal(float(value), auto_format=True) for value in values]
+
+
+def _describe(segment: Segment, number: int, series: str, algorithm: Algorithm) -> Any:
+    highdicom = import_library("highdicom")
+    return highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=segment.label,
+        segmented_property_category=_concept(segment.category),
+        segmented_property_type=_concept(segment.type),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=derived.text(algorithm.name),
+            family=_concept(_FAMILY),
+            version=derived.text(algorithm.version),
+            source=derived.MANUFACTURER,
+            parameters={name: derived.text(value) for name, value in algorithm.parameters.items()},
+        ),
+        tracking_id=segment.label,
+        tracking_uid=derived.derived_uid(series, "segment", str(number)),
+    )
+
+
+def _concept(code: Code) -> Any:
+    return import_library("highdicom.sr").CodedConcept(code.value, code.scheme, code.meaning)
+
+
+def _refer(dataset: Any, source: Source, others: Sequence[Source]) -> None:
+    """Let the instance refer to the images themselves, in place of the headers that stood for them."""
+    by_series = {each.series_uid: derived.image_references(each) for each in (source, *others)}
+    dataset.SourceImageSequence = [item for items in by_series.values() for item in items]
+    dataset.ReferencedSeriesSequence = [_series(uid, items) for uid, items in by_series.items()]
+    frames = [frame.DerivationImageSequence[0] for frame in dataset.PerFrameFunctionalGroupsSequence]
+    items = [item for frame in frames for item in frame.SourceImageSequence]
+    for item in {id(item): item for item in items}.values():  # segments share those of a slice
+        image = source.slices[int(item.ReferencedSOPInstanceUID.removeprefix(_PLACEHOLDER))]
+        item.ReferencedSOPClassUID = source.sop_class_uid
+        item.ReferencedSOPInstanceUID = image.sop_instance_uid
+        if image.frame is not None:
+            item.ReferencedFrameNumber = image.frame
+
+
+def _series(uid: str, references: list[Any]) -> Any:
+    item = import_library("pydicom").Dataset()
+    item.SeriesInstanceUID = uid
+    item.ReferencedInstanceSequence = references
+    return item
+
+
+def _fix_dimensions(dataset: Any, uid: str) -> None:
+    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
+        item.DimensionOrganizationUID = uid
