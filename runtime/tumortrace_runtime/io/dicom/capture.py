@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 from tumortrace_runtime.algorithm import Algorithm
 from tumortrace_runtime.files import sha256_bytes
 from tumortrace_runtime.io.dicom import derived
-from tumortrace_runtime.io.dicom.geometry import DicomGeometry, Source
+from tumortrace_runtime.io.dicom.geometry import DicomGeometry
 from tumortrace_runtime.libraries import import_library
 from tumortrace_runtime.overlay import mark
 
@@ -22,8 +21,6 @@ def build_capture(
     geometry: DicomGeometry,
     picture: npt.NDArray[np.uint8],
     algorithm: Algorithm,
-    *,
-    others: Sequence[Source] = (),
 ) -> Any:
     """A picture of a scan with its mask, with the words "research output, not a medical device" burned in.
 
@@ -32,7 +29,6 @@ def build_capture(
         picture: (rows, columns, 3) uint8 RGB of slices as a scan has them, columns to the patient's left; it must not
             name the patient, and the instance says that it does not.
         algorithm: what made the mask.
-        others: series besides `geometry.source` that the mask was made from.
 
     Returns:
         The instance, a highdicom `SCImage`. The same arguments give the same bytes.
@@ -42,7 +38,7 @@ def build_capture(
     """
     source = geometry.source
     marked = mark(picture, derived.RESEARCH)
-    series = derived.series_uid("SC", [source, *others], algorithm)
+    series = derived.series_uid("SC", geometry.sources, algorithm)
     labels = ", ".join(segment.label for segment in algorithm.segments)
     with derived.quietly():
         dataset = import_library("highdicom.sc").SCImage(
@@ -66,6 +62,6 @@ def build_capture(
         dataset.BodyPartExamined = "BRAIN"
         dataset.BurnedInAnnotation = "NO"  # which means that nothing in it tells who the patient is
         dataset.ImageComments = derived.RESEARCH
-        dataset.SourceImageSequence = [item for each in (source, *others) for item in derived.image_references(each)]
+        dataset.SourceImageSequence = [item for each in geometry.sources for item in derived.image_references(each)]
         derived.finish(dataset, source)
     return dataset

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,8 +38,6 @@ def build_segmentation(
     geometry: DicomGeometry,
     mask: npt.NDArray[np.uint8],
     algorithm: Algorithm,
-    *,
-    others: Sequence[Source] = (),
 ) -> Any:
     """A segmentation of type BINARY; one without a voxel is as valid as any.
 
@@ -48,7 +45,6 @@ def build_segmentation(
         geometry: of the scan that the mask is of.
         mask: (slices, rows, columns) classes on the scan's grid.
         algorithm: what made it; the class n is its n-th segment.
-        others: series besides `geometry.source` that the mask was made from.
 
     Returns:
         The instance, a highdicom `Segmentation`. The same arguments give the same bytes.
@@ -62,7 +58,7 @@ def build_segmentation(
     stored = np.ascontiguousarray(source.to_stored(mask))
     if stored.max(initial=0) > len(algorithm.segments):
         raise ScanError(f"The mask has the class {stored.max()}; {algorithm.name} describes {len(algorithm.segments)}.")
-    series = derived.series_uid("SEG", [source, *others], algorithm)
+    series = derived.series_uid("SEG", geometry.sources, algorithm)
     instance = derived.derived_uid(series, sha256_bytes(stored.tobytes()))
     with derived.quietly():
         dataset = highdicom.seg.Segmentation(
@@ -83,7 +79,7 @@ def build_segmentation(
             **derived.equipment(algorithm),
             **derived.content_moment(source.headers[0]),
         )
-        _refer(dataset, source, others)
+        _refer(dataset, geometry)
         _fix_dimensions(dataset, derived.derived_uid(instance, "dimensions"))
         derived.finish(dataset, source)
     return dataset
@@ -163,16 +159,16 @@ def _concept(code: Code) -> Any:
     return import_library("highdicom.sr").CodedConcept(code.value, code.scheme, code.meaning)
 
 
-def _refer(dataset: Any, source: Source, others: Sequence[Source]) -> None:
+def _refer(dataset: Any, geometry: DicomGeometry) -> None:
     """Let the instance refer to the images themselves, in place of the headers that stood for them."""
-    by_series = {each.series_uid: derived.image_references(each) for each in (source, *others)}
+    by_series = {each.series_uid: derived.image_references(each) for each in geometry.sources}
     dataset.SourceImageSequence = [item for items in by_series.values() for item in items]
     dataset.ReferencedSeriesSequence = [_series(uid, items) for uid, items in by_series.items()]
     frames = [frame.DerivationImageSequence[0] for frame in dataset.PerFrameFunctionalGroupsSequence]
     items = [item for frame in frames for item in frame.SourceImageSequence]
     for item in {id(item): item for item in items}.values():  # segments share those of a slice
-        image = source.slices[int(item.ReferencedSOPInstanceUID.removeprefix(_PLACEHOLDER))]
-        item.ReferencedSOPClassUID = source.sop_class_uid
+        image = geometry.source.slices[int(item.ReferencedSOPInstanceUID.removeprefix(_PLACEHOLDER))]
+        item.ReferencedSOPClassUID = geometry.source.sop_class_uid
         item.ReferencedSOPInstanceUID = image.sop_instance_uid
         if image.frame is not None:
             item.ReferencedFrameNumber = image.frame

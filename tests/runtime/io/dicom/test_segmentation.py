@@ -88,6 +88,15 @@ def test_each_frame_refers_to_the_slice_that_it_lies_on(kind: str, tmp_path: Pat
     assert segmentation.FrameOfReferenceUID == "2.25.7"
 
 
+def test_it_refers_to_the_series_of_other_channels_too(tmp_path: Path) -> None:
+    series, other = write_classic(tmp_path / "in"), write_classic(tmp_path / "other", series=8)
+    scan = replace(series.scan, geometry=replace(series.scan.geometry, others=(other.source,)))
+    header = dcmread(write_mask(scan, series.lesion(), tmp_path / "out", ALGORITHM)[0])
+    assert [item.SeriesInstanceUID for item in header.ReferencedSeriesSequence] == ["2.25.5", "2.25.8"]
+    assert len(header.SourceImageSequence) == 2 * SHAPE[0]
+    assert header.SOPInstanceUID != dcmread(write(series, tmp_path / "alone")[0]).SOPInstanceUID
+
+
 def test_it_says_what_it_shows_and_what_made_it(tmp_path: Path) -> None:
     segmentation = highdicom.seg.segread(write(write_classic(tmp_path / "in"), tmp_path / "out")[0])
     assert segmentation.SegmentationType == "BINARY"
