@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--mapping", "mapping_path", type=click.Path(path_type=Path), help="Mapping of channels to NIfTI files.")
 @engine_options
 @key_option
+@click.option("--with-identity", is_flag=True, help="Name a DICOM study's patient in result.json, else nowhere there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def command(
     bundle: Path,
@@ -37,6 +38,7 @@ def command(
     out: Path,
     layout: str | None,
     mapping_path: Path | None,
+    with_identity: bool,
     as_json: bool,
     **engine: Any,
 ) -> None:
@@ -66,7 +68,7 @@ def command(
             coming = _read_ahead(cases, mapping, segmenter.bundle.preprocessing.channels)
             for files, read in zip(shown, coming, strict=True):
                 try:
-                    results.append(_segment(segmenter, files, read.result, out))
+                    results.append(_segment(segmenter, files, read.result, out, with_identity=with_identity))
                 except TumorTraceError as problem:
                     refused.append(str(problem))
     if as_json:
@@ -106,11 +108,15 @@ def _read_ahead(
         yield from begun
 
 
-def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], out: Path) -> dict[str, Any]:
+def _segment(
+    segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], out: Path, *, with_identity: bool
+) -> dict[str, Any]:
     """Segment and write one case; what stands in its result.json, where decoding is what was waited for the scan."""
     from tumortrace_runtime.algorithm import algorithm_of
     from tumortrace_runtime.files import atomic_directory, write_json
     from tumortrace_runtime.io import write_mask, write_overlay
+    from tumortrace_runtime.io.dicom import DicomGeometry
+    from tumortrace_runtime.io.dicom.identity import identity
     from tumortrace_runtime.overlay import draw_montage
     from tumortrace_runtime.preprocess import reference_number
 
@@ -139,6 +145,8 @@ def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], o
             "overlays": [path.name for path in overlays],
             **values,
         }
+        if with_identity and isinstance(scan.geometry, DicomGeometry):
+            summary["identity"] = identity(scan.geometry.source)
         write_json(folder / "result.json", summary)
     return summary | {"folder": str(out / files.case_id)}
 

@@ -74,7 +74,7 @@ def finish(dataset: Any, source: Source) -> None:
             delattr(dataset, keyword)
     for item in dataset.get("ContributingEquipmentSequence", ()):
         item.pop("ContributionDateTime", None)
-    header = _readable(source.headers[0])
+    header = readable(source.headers[0])
     dataset.copy_patient_and_study_information(header)
     dataset.StudyInstanceUID = source.study_uid
     if "SpecificCharacterSet" in header:
@@ -85,6 +85,17 @@ def save(dataset: Any, path: Path) -> None:
     """Write a finished instance."""
     with quietly():
         dataset.save_as(path, enforce_file_format=True)
+
+
+def readable(header: Any) -> Any:
+    """The elements of a header that can be decoded."""
+    kept = import_library("pydicom").Dataset()
+    for tag in header.keys():  # noqa: SIM118  # iterating a dataset would decode
+        try:
+            kept[tag] = header[tag]
+        except Exception:  # pydicom raises almost anything for a value that its representation does not allow
+            continue
+    return kept
 
 
 def image_references(source: Source) -> list[Any]:
@@ -117,14 +128,3 @@ def _is_date(value: str) -> bool:
         return datetime.strptime(value, "%Y%m%d").strftime("%Y%m%d") == value
     except ValueError:
         return False
-
-
-def _readable(header: Any) -> Any:
-    """The elements of a header that can be decoded."""
-    kept = import_library("pydicom").Dataset()
-    for tag in header.keys():  # noqa: SIM118  # iterating a dataset would decode
-        try:
-            kept[tag] = header[tag]
-        except Exception:  # pydicom raises almost anything for a value that its representation does not allow
-            continue
-    return kept

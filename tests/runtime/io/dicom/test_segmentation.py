@@ -17,6 +17,7 @@ from tumortrace_runtime.algorithm import Algorithm, Code, Segment
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.io import Geometry
 from tumortrace_runtime.io.dicom import StoredSlice
+from tumortrace_runtime.io.dicom.identity import identity
 from tumortrace_runtime.io.dicom.writing import write_mask
 
 from .stored import ALGORITHM, PATIENT, ROTATIONS, SHAPE, Series, oblique, write_classic, write_enhanced
@@ -207,3 +208,16 @@ def test_a_scan_that_is_not_from_dicom_or_of_no_known_algorithm_is_refused(tmp_p
     with pytest.raises(ScanError, match="uint8 is wanted"):
         write_mask(series.scan, series.lesion()[1:], tmp_path / "out", ALGORITHM)
     assert not (tmp_path / "out").exists()
+
+
+def test_who_it_is_is_told_to_those_who_ask(tmp_path: Path) -> None:
+    told = identity(write_classic(tmp_path / "in").source)
+    assert told == {
+        "PatientName": "Müller^Jörg",
+        "PatientID": "PID-4711",
+        "PatientBirthDate": "19611231",
+        "PatientSex": "M",
+        "AccessionNumber": "ACC-0815",
+        "StudyDate": "20240229",
+        "StudyInstanceUID": "2.25.1",
+    }
