@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -100,7 +100,18 @@ def readable(header: Any) -> Any:
 
 def image_references(source: Source) -> list[Any]:
     """Items that refer to the images of a series, each once."""
-    return [_reference(source, uid) for uid in dict.fromkeys(each.sop_instance_uid for each in source.slices)]
+    uids = dict.fromkeys(each.sop_instance_uid for each in source.slices)
+    return [
+        dataset_of({"ReferencedSOPClassUID": source.sop_class_uid, "ReferencedSOPInstanceUID": uid}) for uid in uids
+    ]
+
+
+def dataset_of(values: Mapping[str, Any]) -> Any:
+    """A pydicom dataset of values by keyword."""
+    dataset = import_library("pydicom").Dataset()
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    return dataset
 
 
 def text(value: str) -> str:
@@ -114,13 +125,6 @@ def quietly() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _reference(source: Source, sop_instance_uid: str) -> Any:
-    item = import_library("pydicom").Dataset()
-    item.ReferencedSOPClassUID = source.sop_class_uid
-    item.ReferencedSOPInstanceUID = sop_instance_uid
-    return item
 
 
 def _is_date(value: str) -> bool:

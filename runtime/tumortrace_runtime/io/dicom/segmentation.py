@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from tumortrace_runtime.algorithm import Algorithm, Code, Segment
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.files import sha256_bytes
 from tumortrace_runtime.io.dicom import derived
-from tumortrace_runtime.io.dicom.geometry import DicomGeometry, Source
+from tumortrace_runtime.io.dicom.derived import dataset_of
+from tumortrace_runtime.io.dicom.geometry import DicomGeometry
+from tumortrace_runtime.io.dicom.planes import planes_of
 from tumortrace_runtime.libraries import import_library
 
 SERIES_NUMBER = 9001
@@ -31,6 +34,7 @@ _NOTHING = (
     "StudyDate",
     "StudyTime",
 )
+_NO_FILE = Path("header")
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
 
@@ -91,42 +95,30 @@ def _planes(geometry: DicomGeometry) -> list[Any]:
     highdicom logs what it finds odd, and takes one multi-frame image at most; so it is shown single frames whose names
     are their numbers.
     """
-    headers = {str(header.SOPInstanceUID): header for header in geometry.source.headers}
-    return [
-        _plane(geometry, number, headers[image.sop_instance_uid]) for number, image in enumerate(geometry.source.slices)
-    ]
-
-
-def _plane(geometry: DicomGeometry, number: int, header: Any) -> Any:
     source = geometry.source
-    plane = import_library("pydicom").Dataset()
-    plane.SOPClassUID = MR_IMAGE
-    plane.SOPInstanceUID = f"{_PLACEHOLDER}{number}"
-    plane.StudyInstanceUID = source.study_uid
-    plane.SeriesInstanceUID = source.series_uid
-    plane.FrameOfReferenceUID = geometry.frame_of_reference_uid
-    plane.Rows, plane.Columns = source.shape[1:]
-    for keyword, value in _place(source, number).items():
-        setattr(plane, keyword, value)
-    for keyword in _NOTHING:
-        setattr(plane, keyword, "")
-    for keyword in _LOSSY:
-        if keyword in header:
-            plane[keyword] = header[keyword]
-    return plane
-
-
-def _place(source: Source, number: int) -> dict[str, Any]:
-    """Where a stored slice is, in the words of a single-frame image."""
-    origin, (to_slice, to_row, to_column) = source.affine[:3, 3], source.affine[:3, :3].T
-    slice_mm, row_mm, column_mm = (float(np.linalg.norm(step)) for step in (to_slice, to_row, to_column))
-    return {
-        "ImagePositionPatient": _decimals(*origin + number * to_slice),
-        "ImageOrientationPatient": _decimals(*to_column / column_mm, *to_row / row_mm),
-        "PixelSpacing": _decimals(row_mm, column_mm),
+    stored = {plane.image: (plane, header) for header in source.headers for plane in planes_of(header, _NO_FILE)}
+    first, _ = stored[source.slices[0]]
+    slice_mm = float(np.linalg.norm(source.affine[:3, 0]))
+    same = {
+        "SOPClassUID": MR_IMAGE,
+        "StudyInstanceUID": source.study_uid,
+        "SeriesInstanceUID": source.series_uid,
+        "FrameOfReferenceUID": geometry.frame_of_reference_uid,
+        "Rows": source.shape[1],
+        "Columns": source.shape[2],
+        "ImageOrientationPatient": _decimals(*first.orientation),
+        "PixelSpacing": _decimals(*first.spacing_mm),
         "SliceThickness": _decimals(slice_mm)[0],
         "SpacingBetweenSlices": _decimals(slice_mm)[0],
+        **dict.fromkeys(_NOTHING, ""),
     }
+    planes = []
+    for number, image in enumerate(source.slices):
+        plane, header = stored[image]
+        own = {"SOPInstanceUID": f"{_PLACEHOLDER}{number}", "ImagePositionPatient": _decimals(*plane.position)}
+        own |= {keyword: header[keyword].value for keyword in _LOSSY if keyword in header}
+        planes.append(dataset_of(same | own))
+    return planes
 
 
 def _decimals(*values: float) -> list[Any]:
@@ -163,7 +155,9 @@ def _refer(dataset: Any, geometry: DicomGeometry) -> None:
     """Let the instance refer to the images themselves, in place of the headers that stood for them."""
     by_series = {each.series_uid: derived.image_references(each) for each in geometry.sources}
     dataset.SourceImageSequence = [item for items in by_series.values() for item in items]
-    dataset.ReferencedSeriesSequence = [_series(uid, items) for uid, items in by_series.items()]
+    dataset.ReferencedSeriesSequence = [
+        dataset_of({"SeriesInstanceUID": uid, "ReferencedInstanceSequence": items}) for uid, items in by_series.items()
+    ]
     frames = [frame.DerivationImageSequence[0] for frame in dataset.PerFrameFunctionalGroupsSequence]
     items = [item for frame in frames for item in frame.SourceImageSequence]
     for item in {id(item): item for item in items}.values():  # segments share those of a slice
@@ -172,13 +166,6 @@ def _refer(dataset: Any, geometry: DicomGeometry) -> None:
         item.ReferencedSOPInstanceUID = image.sop_instance_uid
         if image.frame is not None:
             item.ReferencedFrameNumber = image.frame
-
-
-def _series(uid: str, references: list[Any]) -> Any:
-    item = import_library("pydicom").Dataset()
-    item.SeriesInstanceUID = uid
-    item.ReferencedInstanceSequence = references
-    return item
 
 
 def _fix_dimensions(dataset: Any, uid: str) -> None:

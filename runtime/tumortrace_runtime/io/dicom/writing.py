@@ -18,7 +18,6 @@ from tumortrace_runtime.io.folders import write_together
 from tumortrace_runtime.io.pictures import OVERLAY
 from tumortrace_runtime.io.scan import Scan, check_mask
 from tumortrace_runtime.io.volumes import nibabel, scanner_header, write_stored
-from tumortrace_runtime.libraries import import_library
 from tumortrace_runtime.png import encode_png
 
 CAPTURE = "overlay.dcm"
@@ -34,11 +33,17 @@ def prepare_writing() -> None:
         InputError: highdicom or nibabel is not installed.
     """
     nibabel()
-    header = import_library("pydicom").Dataset()
-    header.SOPClassUID, header.SOPInstanceUID = MR_IMAGE, derived.derived_uid("nothing")
-    source = Source(
-        "2.25.1", "2.25.2", MR_IMAGE, (StoredSlice(header.SOPInstanceUID),), (header,), (1, 1, 1), np.eye(4)
+    slice_ = StoredSlice("2.25.4")
+    header = derived.dataset_of(
+        {
+            "SOPClassUID": MR_IMAGE,
+            "SOPInstanceUID": slice_.sop_instance_uid,
+            "ImagePositionPatient": [0, 0, 0],
+            "ImageOrientationPatient": [1, 0, 0, 0, 1, 0],
+            "PixelSpacing": [1, 1],
+        }
     )
+    source = Source("2.25.1", "2.25.2", MR_IMAGE, (slice_,), (header,), (1, 1, 1), np.eye(4))
     build_segmentation(geometry_of(source, "2.25.3"), np.zeros((1, 1, 1), np.uint8), Algorithm("none", "none", {}))
 
 

@@ -10,17 +10,17 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
 
-from tumortrace_runtime.io.dicom.writing import write_mask, write_overlay
+from tumortrace.phantom import DicomForm
+from tumortrace_runtime.io import Scan, write_mask, write_overlay
 
-from .stored import ALGORITHM, Series, oblique, write_classic, write_enhanced
-
-WRITERS = {"classic": write_classic, "enhanced": write_enhanced}
+from .truth import ALGORITHM, name_patient
 
 
 def program(name: str, package: str) -> str:
@@ -30,18 +30,28 @@ def program(name: str, package: str) -> str:
     return path
 
 
-@pytest.fixture(params=WRITERS)
-def series(request: pytest.FixtureRequest, tmp_path: Path) -> Series:
-    return WRITERS[request.param](tmp_path / "in", oblique(12, -7, 30))
+@pytest.fixture(params=[False, True], ids=["classic", "enhanced"])
+def scan(request: pytest.FixtureRequest, study: Any) -> Scan:
+    form = DicomForm(enhanced=request.param, axes="LIP", tilt_degrees=(12, -7, 30))
+    study.write("flair", number=1 + 2 * request.param, form=form)
+    study.write("t1", number=2 + 2 * request.param, form=form)
+    study.edit(name_patient)
+    read: Scan = study.read()
+    return read
 
 
 @pytest.fixture
-def written(series: Series, tmp_path: Path) -> list[Path]:
+def written(scan: Scan, tmp_path: Path) -> list[Path]:
     """A segmentation with a lesion, one without, and a secondary capture."""
+    empty = np.zeros(scan.voxels.shape[:3], np.uint8)
+    full = empty.copy()
+    full[1:3, 2:6, 3:5] = 1
     picture = np.random.default_rng(3).integers(0, 255, (300, 500, 3), np.uint8)
-    full = write_mask(series.scan, series.lesion(), tmp_path / "full", ALGORITHM)[0]
-    empty = write_mask(series.scan, np.zeros_like(series.lesion()), tmp_path / "empty", ALGORITHM)[0]
-    return [full, empty, write_overlay(series.scan, picture, tmp_path / "overlay", ALGORITHM)[1]]
+    return [
+        write_mask(scan, full, tmp_path / "full", ALGORITHM)[0],
+        write_mask(scan, empty, tmp_path / "empty", ALGORITHM)[0],
+        write_overlay(scan, picture, tmp_path / "overlay", ALGORITHM)[1],
+    ]
 
 
 def test_dciodvfy_finds_no_error(written: list[Path]) -> None:
@@ -109,14 +119,16 @@ def call(url: str, data: bytes | None = None) -> bytes:
         return bytes(answer.read())
 
 
-def test_orthanc_keeps_source_and_results_together_and_gives_them_back(
-    orthanc: str, series: Series, written: list[Path]
+def test_orthanc_keeps_source_and_results_together_gives_them_back_and_knows_a_repeat(
+    orthanc: str, scan: Scan, written: list[Path]
 ) -> None:
     studies = set()
-    for path in (*series.files, *written):
+    for path in (*scan.files.images, *written):
         content = path.read_bytes()
         told = json.loads(call(f"{orthanc}/instances", content))
-        assert told["Status"] in ("Success", "AlreadyStored"), path.name
+        assert told["Status"] == "Success", path.name
         assert call(f"{orthanc}/instances/{told['ID']}/file") == content
         studies.add(told["ParentStudy"])
     assert len(studies) == 1
+    for path in written:
+        assert json.loads(call(f"{orthanc}/instances", path.read_bytes()))["Status"] == "AlreadyStored"
