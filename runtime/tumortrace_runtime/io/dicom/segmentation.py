@@ -12,9 +12,8 @@ from tumortrace_runtime.algorithm import Algorithm, Code, Segment
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.files import sha256_bytes
 from tumortrace_runtime.io.dicom import derived
-from tumortrace_runtime.io.dicom.derived import dataset_of
 from tumortrace_runtime.io.dicom.geometry import DicomGeometry
-from tumortrace_runtime.io.dicom.planes import planes_of
+from tumortrace_runtime.io.dicom.planes import Plane, planes_of
 from tumortrace_runtime.libraries import import_library
 
 SERIES_NUMBER = 9001
@@ -60,8 +59,8 @@ def build_segmentation(
     highdicom = import_library("highdicom")
     source = geometry.source
     stored = np.ascontiguousarray(source.to_stored(mask))
-    if stored.max(initial=0) > len(algorithm.segments):
-        raise ScanError(f"The mask has the class {stored.max()}; {algorithm.name} describes {len(algorithm.segments)}.")
+    if (highest := stored.max(initial=0)) > len(algorithm.segments):
+        raise ScanError(f"The mask has the class {highest}; {algorithm.name} describes {len(algorithm.segments)}.")
     series = derived.series_uid("SEG", geometry.sources, algorithm)
     instance = derived.derived_uid(series, sha256_bytes(stored.tobytes()))
     with derived.quietly():
@@ -98,8 +97,20 @@ def _planes(geometry: DicomGeometry) -> list[Any]:
     source = geometry.source
     stored = {plane.image: (plane, header) for header in source.headers for plane in planes_of(header, _NO_FILE)}
     first, _ = stored[source.slices[0]]
-    slice_mm = float(np.linalg.norm(source.affine[:3, 0]))
-    same = {
+    same = derived.dataset_of(_same_for_all(geometry, first))
+    planes = []
+    for number, image in enumerate(source.slices):
+        plane, header = stored[image]
+        own = {"SOPInstanceUID": f"{_PLACEHOLDER}{number}", "ImagePositionPatient": _decimals(*plane.position)}
+        planes.append(derived.dataset_of(own | {word: header[word].value for word in _LOSSY if word in header}))
+        planes[-1].update(same)
+    return planes
+
+
+def _same_for_all(geometry: DicomGeometry, first: Plane) -> dict[str, Any]:
+    source = geometry.source
+    slice_mm = _decimals(float(np.linalg.norm(source.affine[:3, 0])))[0]
+    return {
         "SOPClassUID": MR_IMAGE,
         "StudyInstanceUID": source.study_uid,
         "SeriesInstanceUID": source.series_uid,
@@ -108,17 +119,10 @@ def _planes(geometry: DicomGeometry) -> list[Any]:
         "Columns": source.shape[2],
         "ImageOrientationPatient": _decimals(*first.orientation),
         "PixelSpacing": _decimals(*first.spacing_mm),
-        "SliceThickness": _decimals(slice_mm)[0],
-        "SpacingBetweenSlices": _decimals(slice_mm)[0],
+        "SliceThickness": slice_mm,
+        "SpacingBetweenSlices": slice_mm,
         **dict.fromkeys(_NOTHING, ""),
     }
-    planes = []
-    for number, image in enumerate(source.slices):
-        plane, header = stored[image]
-        own = {"SOPInstanceUID": f"{_PLACEHOLDER}{number}", "ImagePositionPatient": _decimals(*plane.position)}
-        own |= {keyword: header[keyword].value for keyword in _LOSSY if keyword in header}
-        planes.append(dataset_of(same | own))
-    return planes
 
 
 def _decimals(*values: float) -> list[Any]:
@@ -156,7 +160,8 @@ def _refer(dataset: Any, geometry: DicomGeometry) -> None:
     by_series = {each.series_uid: derived.image_references(each) for each in geometry.sources}
     dataset.SourceImageSequence = [item for items in by_series.values() for item in items]
     dataset.ReferencedSeriesSequence = [
-        dataset_of({"SeriesInstanceUID": uid, "ReferencedInstanceSequence": items}) for uid, items in by_series.items()
+        derived.dataset_of({"SeriesInstanceUID": uid, "ReferencedInstanceSequence": items})
+        for uid, items in by_series.items()
     ]
     frames = [frame.DerivationImageSequence[0] for frame in dataset.PerFrameFunctionalGroupsSequence]
     items = [item for frame in frames for item in frame.SourceImageSequence]
