@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,14 +90,16 @@ def uid(header: Any, keyword: str, path: Path) -> str:
 def damage_told(path: Path) -> Iterator[None]:
     """Tell in a typed error what goes wrong in a `with` block that decodes a file.
 
-    A decoder given a damaged file raises almost anything. Its message may quote the file, and so the patient's name;
-    it is left out.
+    A decoder given a damaged file raises almost anything. Its message, like its warnings, may quote the file, and so
+    name the patient; both are left out.
 
     Raises:
         ScanError: anything but an error of our own or a lack of memory.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except (InputError, MemoryError):
         raise
     except OSError as problem:

@@ -1,8 +1,7 @@
-"""Pixels of DICOM images as values: decoded by pydicom, freed of bits that are none of theirs, and bright for much."""
+"""Pixels of DICOM images as values: decoded by pydicom, of any compression that it has a plugin for."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,11 +43,11 @@ def read_pixels(path: Path, header: Any) -> Pixels:
     """
     with damage_told(path):
         shape = _checked_shape(path, header)
+        _check_bits(path, header)
         if header.file_meta.TransferSyntaxUID.is_encapsulated:
             _check_codec(path, header)
             _check_codestreams(path, header, shape)
-        stored = _decoded(path).reshape(shape)
-        return _complemented(_own_bits(stored, header, path), header)
+        return _complemented(_decoded(path).reshape(shape), header)
 
 
 def to_values(stored: Pixels, planes: Sequence[Plane]) -> Pixels:
@@ -108,27 +107,18 @@ def _check_codestreams(path: Path, header: Any, shape: tuple[int, int, int]) -> 
 
 
 def _decoded(path: Path) -> npt.NDArray[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of padding after the pixels, and of values in private elements
-        pixels: npt.NDArray[Any] = import_library("pydicom.pixels").pixel_array(path, raw=True)
+    """Pixels in the machine's byte order, freed of what lies above their own bits, such as overlays."""
+    pixels: npt.NDArray[Any] = import_library("pydicom.pixels").pixel_array(path, raw=True)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
-def _own_bits(stored: npt.NDArray[Any], header: Any, path: Path) -> npt.NDArray[Any]:
-    """Pixels in as many bits as are theirs, their sign extended: what lies above them, such as overlays, is cut off."""
-    allocated, bits = int(header.BitsAllocated), int(header.BitsStored)
-    high = int(header.HighBit)
-    if not 1 <= bits <= high + 1 <= allocated or allocated != 8 * stored.dtype.itemsize:
-        raise ScanError(f"{path}: has {bits} bits up to bit {high} of {allocated}; the header is damaged.")
-    if bits == allocated:
-        return stored
-    unsigned = stored.view(f"u{stored.dtype.itemsize}") >> (high + 1 - bits)
-    unsigned &= unsigned.dtype.type((1 << bits) - 1)
-    if stored.dtype.kind == "u":
-        return unsigned
-    sign = unsigned.dtype.type(1 << (bits - 1))
-    signed: npt.NDArray[Any] = ((unsigned ^ sign) - sign).view(stored.dtype)
-    return signed
+def _check_bits(path: Path, header: Any) -> None:
+    """Refuse pixels that do not fill the lowest bits, as PS3.5, section 8.1.1, has them do."""
+    allocated, bits, high = int(header.BitsAllocated), int(header.BitsStored), int(header.HighBit)
+    if allocated not in (8, 16, 32) or not 1 <= bits <= allocated or high != bits - 1:
+        raise ScanError(
+            f"{path}: has {bits} bits up to bit {high} of {allocated}; the lowest of 8, 16 or 32 are wanted."
+        )
 
 
 def _complemented(stored: npt.NDArray[Any], header: Any) -> npt.NDArray[Any]:
