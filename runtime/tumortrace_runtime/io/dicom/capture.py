@@ -34,13 +34,14 @@ def build_capture(
         The instance, a highdicom `SCImage`. The same arguments give the same bytes.
 
     Raises:
+        ScanError: the source's header is damaged.
         InputError: highdicom is not installed.
     """
     source = geometry.source
     marked = mark(picture, derived.RESEARCH)
     series = derived.series_uid("SC", geometry.sources, algorithm)
     labels = ", ".join(segment.label for segment in algorithm.segments)
-    with derived.quietly():
+    with derived.from_header(source):
         dataset = import_library("highdicom.sc").SCImage(
             pixel_array=marked,
             photometric_interpretation="RGB",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import uuid
 import warnings
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tumortrace_runtime.algorithm import LONG, Algorithm, fingerprint, plain_text
+from tumortrace_runtime.errors import ScanError, TumorTraceError
 from tumortrace_runtime.io.dicom.geometry import Source
 from tumortrace_runtime.libraries import import_library
 from tumortrace_runtime.version import __version__
@@ -25,6 +27,7 @@ NO_DATE = "19000101"
 
 _UIDS = uuid.UUID("0f5a3c86-6d1b-5b0e-9a51-1d8a37f0c2e4")
 _DATES = ("Content", "Acquisition", "Series", "Study")
+_UTF_8 = "ISO_IR 192"
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 _OF_THE_CLOCK = (
     "InstanceCreationDate",
@@ -68,7 +71,7 @@ def content_moment(header: Any) -> dict[str, str]:
 
 
 def finish(dataset: Any, source: Source) -> None:
-    """Give a new instance the source's patient and study, and take from it what only the clock says."""
+    """Give a new instance the source's patient and study, as UTF-8, and take from it what only the clock says."""
     for keyword in _OF_THE_CLOCK:
         if keyword in dataset:
             delattr(dataset, keyword)
@@ -77,22 +80,28 @@ def finish(dataset: Any, source: Source) -> None:
     header = readable(source.headers[0])
     dataset.copy_patient_and_study_information(header)
     dataset.StudyInstanceUID = source.study_uid
-    if "SpecificCharacterSet" in header:
-        dataset.SpecificCharacterSet = header.SpecificCharacterSet
+    dataset.SpecificCharacterSet = _UTF_8
 
 
-def save(dataset: Any, path: Path) -> None:
-    """Write a finished instance."""
-    with quietly():
+def save(dataset: Any, source: Source, path: Path) -> None:
+    """Write a finished instance.
+
+    Raises:
+        ScanError: what it has of the source's header cannot be written.
+    """
+    with from_header(source):
         dataset.save_as(path, enforce_file_format=True)
 
 
 def readable(header: Any) -> Any:
-    """The elements of a header that can be decoded."""
+    """The elements of a header that can be decoded, and are of the kind that DICOM's dictionary says."""
     kept = import_library("pydicom").Dataset()
+    kind_of = import_library("pydicom.datadict").dictionary_VR
     for tag in header.keys():  # noqa: SIM118  # iterating a dataset would decode
         try:
-            kept[tag] = header[tag]
+            element = header[tag]
+            if kind_of(tag) == element.VR:
+                kept[tag] = element
         except Exception:  # pydicom raises almost anything for a value that its representation does not allow
             continue
     return kept
@@ -120,11 +129,27 @@ def text(value: str) -> str:
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Keep pydicom from printing values that it finds odd, for they may be a patient's name."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def from_header(source: Source) -> Iterator[None]:
+    """Where a source's header is used: nothing of it is printed, and what cannot be used of it is a typed error.
+
+    pydicom warns of values that it finds odd, logs them, and raises almost anything; each may tell a patient's name.
+
+    Raises:
+        ScanError: something was raised.
+    """
+    log = logging.getLogger("pydicom")
+    was_disabled, log.disabled = log.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (TumorTraceError, MemoryError, OSError):
+        raise
+    except Exception as problem:
+        told = f"its header cannot go into what is made of it ({type(problem).__name__}); it is damaged."
+        raise ScanError(f"series …{source.series_uid[-12:]}: {told}") from problem
+    finally:
+        log.disabled = was_disabled
 
 
 def _is_date(value: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tumortrace_runtime.io.dicom.derived import quietly, readable
+from tumortrace_runtime.io.dicom.derived import from_header, readable
 from tumortrace_runtime.io.dicom.geometry import Source
 
 _KEYWORDS = (
@@ -18,6 +18,6 @@ _KEYWORDS = (
 
 def identity(source: Source) -> dict[str, str]:
     """Patient and study of a series, by the keywords of DICOM's dictionary; "" for what it does not tell."""
-    with quietly():
+    with from_header(source):
         header = readable(source.headers[0])
         return {keyword: str(header.get(keyword, "")) for keyword in _KEYWORDS}

@@ -53,7 +53,7 @@ def build_segmentation(
         The instance, a highdicom `Segmentation`. The same arguments give the same bytes.
 
     Raises:
-        ScanError: the mask has a class of which the algorithm does not say what it is.
+        ScanError: the mask has a class that the algorithm does not describe, or the source's header is damaged.
         InputError: highdicom is not installed.
     """
     highdicom = import_library("highdicom")
@@ -63,7 +63,7 @@ def build_segmentation(
         raise ScanError(f"The mask has the class {highest}; {algorithm.name} describes {len(algorithm.segments)}.")
     series = derived.series_uid("SEG", geometry.sources, algorithm)
     instance = derived.derived_uid(series, sha256_bytes(stored.tobytes()))
-    with derived.quietly():
+    with derived.from_header(source):
         dataset = highdicom.seg.Segmentation(
             source_images=_planes(geometry),
             pixel_array=stored,
@@ -95,21 +95,21 @@ def _planes(geometry: DicomGeometry) -> list[Any]:
     are their numbers.
     """
     source = geometry.source
-    stored = {plane.image: (plane, header) for header in source.headers for plane in planes_of(header, _NO_FILE)}
-    first, _ = stored[source.slices[0]]
-    same = derived.dataset_of(_same_for_all(geometry, first))
+    stored = {plane.image: plane for header in source.headers for plane in planes_of(header, _NO_FILE)}
+    same = derived.dataset_of(_same_for_all(geometry, stored[source.slices[0]]))
     planes = []
     for number, image in enumerate(source.slices):
-        plane, header = stored[image]
-        own = {"SOPInstanceUID": f"{_PLACEHOLDER}{number}", "ImagePositionPatient": _decimals(*plane.position)}
-        planes.append(derived.dataset_of(own | {word: header[word].value for word in _LOSSY if word in header}))
-        planes[-1].update(same)
+        position = _decimals(*stored[image].position)
+        plane = derived.dataset_of({"SOPInstanceUID": f"{_PLACEHOLDER}{number}", "ImagePositionPatient": position})
+        plane.update(same)
+        planes.append(plane)
     return planes
 
 
 def _same_for_all(geometry: DicomGeometry, first: Plane) -> dict[str, Any]:
     source = geometry.source
     slice_mm = _decimals(float(np.linalg.norm(source.affine[:3, 0])))[0]
+    header = derived.readable(source.headers[0])
     return {
         "SOPClassUID": MR_IMAGE,
         "StudyInstanceUID": source.study_uid,
@@ -122,6 +122,7 @@ def _same_for_all(geometry: DicomGeometry, first: Plane) -> dict[str, Any]:
         "SliceThickness": slice_mm,
         "SpacingBetweenSlices": slice_mm,
         **dict.fromkeys(_NOTHING, ""),
+        **{keyword: header[keyword].value for keyword in _LOSSY if keyword in header},
     }
 
 

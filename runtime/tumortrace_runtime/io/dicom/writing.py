@@ -52,7 +52,7 @@ def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path, algorithm:
 
     Raises:
         ScanError: the mask is not on the scan's grid, has a class that the algorithm does not describe, or it is not
-            said which algorithm made it.
+            said which algorithm made it; or the source's header is damaged.
         OutputError: a file could not be written; nothing is left behind.
         InputError: highdicom or nibabel is not installed.
     """
@@ -62,7 +62,7 @@ def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path, algorithm:
 
     def write(path: Path, number: int) -> None:
         if number == 0:
-            derived.save(segmentation, path)
+            derived.save(segmentation, geometry.source, path)
         else:
             _write_nifti(path, mask, geometry.source)
 
@@ -75,17 +75,18 @@ def write_overlay(
     """Write a picture of a scan with its mask, (rows, columns, 3) uint8, as `overlay.png` and `overlay.dcm`.
 
     Raises:
-        ScanError: it is not said which algorithm made the mask.
+        ScanError: it is not said which algorithm made the mask, or the source's header is damaged.
         OutputError: a file could not be written; nothing is left behind.
         InputError: highdicom is not installed.
     """
-    capture = build_capture(_geometry(scan), picture, _named(scan, algorithm))
+    geometry = _geometry(scan)
+    capture = build_capture(geometry, picture, _named(scan, algorithm))
 
     def write(path: Path, number: int) -> None:
         if number == 0:
             path.write_bytes(encode_png(picture))
         else:
-            derived.save(capture, path)
+            derived.save(capture, geometry.source, path)
 
     return write_together(folder, [OVERLAY, CAPTURE], write)
 

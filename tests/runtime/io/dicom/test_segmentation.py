@@ -12,11 +12,11 @@ import highdicom
 import nibabel
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import DataElement, dcmread
 
 from tumortrace.phantom import DicomForm
 from tumortrace_runtime.algorithm import Algorithm, Code, Segment
-from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.io import Geometry, Scan, write_mask
 from tumortrace_runtime.io.dicom import StoredSlice
 from tumortrace_runtime.io.dicom.identity import identity
@@ -224,6 +224,45 @@ write_mask(scan, np.zeros(scan.voxels.shape[:3], np.uint8), Path({str(tmp_path /
     assert len(list((tmp_path / "out").iterdir())) == 2
 
 
+@pytest.mark.parametrize(
+    ("charset", "name", "stored"),
+    [
+        ("ISO_IR 100", "Müller^Jörg", b"M\xfcller^J\xf6rg"),
+        ("ISO_IR 192", "Müller^Jörg", "Müller^Jörg".encode()),
+        ("GB18030", "王^小东", "王^小东".encode("gb18030")),
+        ("", "Müller^Jörg", b"M\xfcller^J\xf6rg"),  # not allowed, and met with
+    ],
+)
+def test_a_name_is_kept_whatever_its_characters(
+    study: Any, tmp_path: Path, charset: str, name: str, stored: bytes
+) -> None:
+    def call(image: Any) -> None:
+        image.SpecificCharacterSet = charset
+        image[0x00100010] = DataElement(0x00100010, "UN", stored + b" " * (len(stored) % 2))
+
+    study.write()
+    study.edit(call)
+    assert dcmread(write(study.read(), tmp_path / "out")[0]).PatientName == name
+
+
+def test_a_header_that_cannot_be_used_is_refused_without_a_word_of_it(
+    study: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def degrade(image: Any) -> None:
+        image.LossyImageCompression, image.LossyImageCompressionRatio = "01", "3.25"
+
+    study.write()
+    study.edit(degrade)
+    for file in study.root.rglob("*.dcm"):
+        content = file.read_bytes()
+        assert content.count(b"DS\x04\x003.25") == 1
+        file.write_bytes(content.replace(b"DS\x04\x003.25", b"DS\x04\x00SECR"))
+    with pytest.raises(ScanError, match=r"header cannot go into what is made of it \(\w+\); it is damaged") as caught:
+        write(study.read(), tmp_path / "out")
+    assert "SECR" not in str(caught.value) + caplog.text
+    assert not (tmp_path / "out").exists()
+
+
 def test_who_it_is_is_told_to_those_who_ask(study: Any) -> None:
     study.write()
     study.edit(name_patient)
@@ -245,6 +284,29 @@ def test_a_mask_of_no_known_algorithm_or_grid_is_refused(study: Any, tmp_path: P
     with pytest.raises(ScanError, match="uint8 is wanted"):
         write_mask(scan, lesion(scan)[1:], tmp_path / "out", ALGORITHM)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_library_that_is_missing_is_named_with_its_command(
+    study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.write()
+    scan = study.read()
+    monkeypatch.setitem(sys.modules, "highdicom", None)
+    with pytest.raises(InputError, match=r"highdicom is not installed: pip install 'tumortrace\[dicom\]'"):
+        write(scan, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_was_lossy_stays_lossy(study: Any, tmp_path: Path) -> None:
+    def degrade(image: Any) -> None:
+        image.LossyImageCompression = "01"
+        image.LossyImageCompressionRatio = 8.5
+        image.LossyImageCompressionMethod = "ISO_10918_1"
+
+    study.write()
+    study.edit(degrade)
+    header = dcmread(write(study.read(), tmp_path / "out")[0])
+    assert (header.LossyImageCompression, header.LossyImageCompressionRatio) == ("01", 8.5)
 
 
 def test_a_series_with_rounded_positions_keeps_them(study: Any, tmp_path: Path) -> None:
