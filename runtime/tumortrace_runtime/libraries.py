@@ -12,6 +12,7 @@ from tumortrace_runtime.errors import InputError
 _LIBRARIES = {
     "cryptography": ("cryptography", "sign"),
     "cv2": ("opencv-python-headless", "train"),
+    "highdicom": ("highdicom", "dicom"),
     "isal": ("isal", "fast"),
     "lightning_fabric": ("lightning-fabric", "train"),
     "matplotlib": ("matplotlib", "train"),
@@ -22,6 +23,7 @@ _LIBRARIES = {
     "openvino": ("openvino", "openvino"),
     "optuna": ("optuna", "tune"),
     "PIL": ("pillow", "images"),
+    "pydicom": ("pydicom", "dicom"),
     "safetensors": ("safetensors", "train"),
     "scipy": ("scipy", "metrics"),
     "surface_distance": ("surface-distance", "metrics"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections import deque
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import BUNDLE, engine_options, key_option, progress_bar
+from tumortrace.commands.options import BUNDLE, engine_options, key_option, progress_bar, refuse_given
 from tumortrace_runtime.command import DonePartly
 
 if TYPE_CHECKING:
@@ -26,10 +27,20 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=BUNDLE)
 @click.argument("scans", metavar="SCAN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder that gets a folder per case.")
-@click.option("--layout", help="How the files are laid out: lgg or nifti; found by the files present when left out.")
+@click.option(
+    "--layout", help="How the files are laid out: lgg, nifti or dicom; by default found by the files present."
+)
 @click.option("--mapping", "mapping_path", type=click.Path(path_type=Path), help="Mapping of channels to NIfTI files.")
+@click.option(
+    "--channel",
+    "conditions",
+    multiple=True,
+    metavar="CHANNEL=TAG=VALUE",
+    help="The DICOM series of a channel, by what is in its header: t1=SeriesNumber=5, flair=SeriesDescription~FLAIR.",
+)
 @engine_options
 @key_option
+@click.option("--with-identity", is_flag=True, help="Name a DICOM study's patient in result.json, else nowhere there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def command(
     bundle: Path,
@@ -37,19 +48,28 @@ def command(
     out: Path,
     layout: str | None,
     mapping_path: Path | None,
+    conditions: tuple[str, ...],
+    with_identity: bool,
     as_json: bool,
     **engine: Any,
 ) -> None:
     """Segment each SCAN, one case folder or a folder of them, with BUNDLE.
 
+    Of DICOM, a SCAN may also be a DICOMDIR or one file; each study is a case, and its series are chosen by what their
+    headers say, or by --channel: TAG=VALUE is what an element must be, TAG~PATTERN a regular expression found in it.
+
     Writes for each case the mask in the scan's own geometry and format, overlays, and result.json. A scan that cannot
     be used is named with the reason, and the rest goes on (exit code 5).
     """
     from tumortrace_runtime.errors import ScanError, TumorTraceError
-    from tumortrace_runtime.io import find_cases, load_mapping, without_case
+    from tumortrace_runtime.io import ChannelMapping, find_cases, load_mapping, prepare_writing, without_case
+    from tumortrace_runtime.io.dicom.conditions import parse_channels
     from tumortrace_runtime.segmenter import Segmenter
 
     mapping = load_mapping(mapping_path) if mapping_path else None
+    if conditions:
+        refuse_given(["mapping_path"], "is for NIfTI files, and --channel for DICOM; give one of them")
+        layout, mapping = layout or "dicom", ChannelMapping(parse_channels(conditions))
     refused: list[str] = []
     cases: list[CaseFiles] = []
     for scan in scans:
@@ -61,11 +81,12 @@ def command(
             refused.append(str(problem))
     results = []
     if cases:
+        prepare_writing({files.layout for files in cases})
         with _without_empty(out), Segmenter(bundle, **engine) as segmenter, progress_bar(cases, "segmenting") as shown:
             coming = _read_ahead(cases, mapping, segmenter.bundle.preprocessing.channels)
             for files, read in zip(shown, coming, strict=True):
                 try:
-                    results.append(_segment(segmenter, files, read.result, out))
+                    results.append(_segment(segmenter, files, read.result, out, with_identity=with_identity))
                 except TumorTraceError as problem:
                     refused.append(str(problem))
     if as_json:
@@ -105,12 +126,16 @@ def _read_ahead(
         yield from begun
 
 
-def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], out: Path) -> dict[str, Any]:
+def _segment(
+    segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], out: Path, *, with_identity: bool
+) -> dict[str, Any]:
     """Segment and write one case; what stands in its result.json, where decoding is what was waited for the scan."""
+    from tumortrace_runtime.algorithm import algorithm_of
     from tumortrace_runtime.files import atomic_directory, write_json
-    from tumortrace_runtime.io import write_mask
+    from tumortrace_runtime.io import write_mask, write_overlay
+    from tumortrace_runtime.io.dicom import DicomGeometry
+    from tumortrace_runtime.io.dicom.identity import identity
     from tumortrace_runtime.overlay import draw_montage
-    from tumortrace_runtime.png import encode_png
     from tumortrace_runtime.preprocess import reference_number
 
     with atomic_directory(out / files.case_id) as folder:
@@ -119,10 +144,11 @@ def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], o
         decoded = time.perf_counter()
         result = segmenter.segment(scan)
         segmented = time.perf_counter()
-        masks = write_mask(scan, result.mask, folder)
+        algorithm = algorithm_of(segmenter.bundle, result)
+        masks = write_mask(scan, result.mask, folder, algorithm)
         channel = reference_number(scan.channels)
         overlay = draw_montage(scan.voxels[..., channel], result.mask, caption=files.case_id)
-        (folder / "overlay.png").write_bytes(encode_png(overlay))
+        overlays = write_overlay(scan, overlay, folder, algorithm)
         values = result.to_dict()
         values["timings_ms"] |= {
             "decode": round((decoded - started) * 1e3, 3),
@@ -134,8 +160,12 @@ def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], o
             "shape": list(result.mask.shape),
             "spacing_mm": scan.geometry.spacing_mm,
             "masks": [path.name for path in masks],
+            "overlays": [path.name for path in overlays],
+            **({"channels": [dataclasses.asdict(origin) for origin in scan.origins]} if scan.origins else {}),
             **values,
         }
+        if with_identity and isinstance(scan.geometry, DicomGeometry):
+            summary["identity"] = identity(scan.geometry.source)
         write_json(folder / "result.json", summary)
     return summary | {"folder": str(out / files.case_id)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -10,14 +10,17 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from tumortrace_runtime.algorithm import Algorithm
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.io.folders import subfolders
+from tumortrace_runtime.io.magic import is_dicom
 from tumortrace_runtime.io.mapping import load_mapping
 from tumortrace_runtime.io.scan import (
     CHANNELS,
     WHOLE_TUMOUR,
     CaseFiles,
     ChannelMapping,
+    ChannelOrigin,
     Geometry,
     Layout,
     Scan,
@@ -30,21 +33,25 @@ __all__ = [
     "WHOLE_TUMOUR",
     "CaseFiles",
     "ChannelMapping",
+    "ChannelOrigin",
     "Geometry",
     "Layout",
     "Scan",
     "find_cases",
     "load_layout",
     "load_mapping",
+    "prepare_writing",
     "read_case",
     "without_case",
     "write_case",
     "write_mask",
+    "write_overlay",
 ]
 
 LAYOUTS: Mapping[str, str] = {
     "lgg": "tumortrace_runtime.io.lgg",
     "nifti": "tumortrace_runtime.io.nifti",
+    "dicom": "tumortrace_runtime.io.dicom",
 }
 
 
@@ -60,18 +67,22 @@ def load_layout(name: str) -> Layout:
 
 
 def find_cases(root: Path, layout: str | None = None, mapping: ChannelMapping | None = None) -> list[CaseFiles]:
-    """The cases in a folder, sorted by name, with or without masks; nothing is decoded.
+    """The cases in a folder, sorted by name, with or without masks; no pixel is decoded.
 
     Args:
-        root: one case folder, or a folder of case folders.
+        root: one case folder, or a folder of case folders; of DICOM also a DICOMDIR, or a single file.
         layout: a name in `LAYOUTS`; None finds it by the files present.
-        mapping: which file holds which channel, for the nifti layout; None means BraTS names.
+        mapping: where which channel is, for the nifti layout or, where `layout` says so, the dicom layout; None means
+            BraTS names, and rules over what DICOM headers say.
 
     Raises:
         ScanError: `root` is not a folder, holds no case, or holds cases of several layouts.
+        InputError: there are DICOM files, and pydicom is not installed.
     """
-    if not root.is_dir():
+    if not root.is_dir() and not is_dicom(root):
         raise ScanError(f"{root}: {'is a file' if root.exists() else 'does not exist'}; a folder of scans is wanted.")
+    if root.is_file():
+        layout = layout or "dicom"
     names = [layout] if layout else ["nifti"] if mapping else list(LAYOUTS)
     found = {name: cases for name in names if (cases := load_layout(name).find(root, mapping))}
     if not found:
@@ -127,11 +138,45 @@ def write_case(layout: str, scan: Scan, root: Path) -> Path:
     return load_layout(layout).write_case(scan, root)
 
 
-def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path) -> list[Path]:
-    """Write `mask`, (slices, rows, columns) uint8 classes on the scan's grid, in the scan's own geometry and format.
+def prepare_writing(layouts: Iterable[str]) -> None:
+    """Load what writing masks takes in these layouts, so that what is missing is told before a scan is segmented.
 
     Raises:
-        ScanError: the mask is not on the scan's grid, or the layout cannot hold its classes.
+        InputError: a library is not installed.
+    """
+    for name in layouts:
+        load_layout(name).prepare_writing()
+
+
+def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path, algorithm: Algorithm | None = None) -> list[Path]:
+    """Write `mask`, (slices, rows, columns) uint8 classes on the scan's grid, in the scan's own geometry and format.
+
+    Args:
+        scan: what the mask is of.
+        mask: the classes.
+        folder: where the files go; made when it is missing.
+        algorithm: what made the mask, which DICOM wants to know and other formats do not tell.
+
+    Raises:
+        ScanError: the mask is not on the scan's grid, the layout cannot hold its classes, or wants an algorithm.
         OutputError: nothing could be written; nothing is left behind.
     """
-    return load_layout(scan.files.layout).write_mask(scan, mask, folder)
+    return load_layout(scan.files.layout).write_mask(scan, mask, folder, algorithm)
+
+
+def write_overlay(
+    scan: Scan, picture: npt.NDArray[np.uint8], folder: Path, algorithm: Algorithm | None = None
+) -> list[Path]:
+    """Write a picture of a scan and its mask as `overlay.png`, and in the scan's own format where that has pictures.
+
+    Args:
+        scan: what is shown.
+        picture: (rows, columns, 3) uint8 RGB; it must not name the patient.
+        folder: where the files go; made when it is missing.
+        algorithm: what made the mask, as for `write_mask`.
+
+    Raises:
+        ScanError: the layout wants an algorithm.
+        OutputError: nothing could be written; nothing is left behind.
+    """
+    return load_layout(scan.files.layout).write_overlay(scan, picture, folder, algorithm)

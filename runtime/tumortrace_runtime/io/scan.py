@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tumortrace_runtime.algorithm import Algorithm
 from tumortrace_runtime.errors import ScanError
 
 CHANNELS = ("t1", "flair", "t1ce", "t2")
@@ -54,6 +55,25 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class ChannelOrigin:
+    """Where a channel came from, told by layouts whose files do not name their sequence.
+
+    Attributes:
+        channel: its name.
+        series: what it was read from, without words that may name a patient.
+        reasons: why that was chosen.
+        resampled: how it came onto the scan's grid; None where its voxels are as they were stored.
+        covered: share of the scan's grid that it covers, 0 to 1; beyond it the channel is 0.
+    """
+
+    channel: str
+    series: str
+    reasons: tuple[str, ...]
+    resampled: str | None = None
+    covered: float = 1.0
+
+
+@dataclass(frozen=True)
 class Scan:
     """One scan in memory.
 
@@ -66,6 +86,7 @@ class Scan:
         geometry: spacing, and what a writer needs to put a mask back in place.
         replaced: channels that hold a copy of another sequence in place of a missing one.
         truth: (slices, rows, columns) uint8 classes on the grid of `voxels`, or None.
+        origins: for each channel where it came from, where the layout had to find that out; else empty.
     """
 
     files: CaseFiles
@@ -74,6 +95,7 @@ class Scan:
     geometry: Geometry
     replaced: tuple[str, ...] = ()
     truth: npt.NDArray[np.uint8] | None = None
+    origins: tuple[ChannelOrigin, ...] = ()
 
     @property
     def case_id(self) -> str:
@@ -94,10 +116,11 @@ class Scan:
 
 @dataclass(frozen=True)
 class ChannelMapping:
-    """Which files of a case folder hold which sequence, and which label values mean which class.
+    """Where in a case which sequence is, and which label values mean which class.
 
     Attributes:
-        channels: channel name to file pattern (`*`, `?`) inside the case folder: {"flair": "*_flair.nii.gz"}.
+        channels: channel name to file pattern (`*`, `?`) inside the case folder, {"flair": "*_flair.nii.gz"}; in the
+            dicom layout to a condition on the series' header, {"flair": "SeriesDescription~FLAIR"}.
         truth: file pattern of the label map, or "" for none.
         labels: stored label value to class, 0 to 255; a value that is not here is refused.
     """
@@ -156,8 +179,28 @@ class Layout(Protocol):
         """
         ...
 
-    def write_mask(self, scan: Scan, mask: npt.NDArray[np.uint8], folder: Path) -> list[Path]:
+    def prepare_writing(self) -> None:
+        """Load what `write_mask` and `write_overlay` take.
+
+        Raises:
+            InputError: a library is not installed.
+        """
+        ...
+
+    def write_mask(
+        self, scan: Scan, mask: npt.NDArray[np.uint8], folder: Path, algorithm: Algorithm | None
+    ) -> list[Path]:
         """Write `mask`, (slices, rows, columns) classes on the scan's grid, in the scan's own geometry and format.
+
+        Raises:
+            OutputError: nothing could be written; nothing is left behind.
+        """
+        ...
+
+    def write_overlay(
+        self, scan: Scan, picture: npt.NDArray[np.uint8], folder: Path, algorithm: Algorithm | None
+    ) -> list[Path]:
+        """Write a picture, (rows, columns, 3) RGB, as `overlay.png`, and in the scan's own format where it has one.
 
         Raises:
             OutputError: nothing could be written; nothing is left behind.

@@ -79,8 +79,18 @@ def write_volume(path: Path, voxels: npt.NDArray[np.generic], geometry: NiftiGeo
     back = nib.orientations.ornt_transform(
         nib.orientations.axcodes2ornt(SCAN_AXES), nib.io_orientation(geometry.affine)
     )
-    stored = nib.orientations.apply_orientation(voxels, back).reshape(geometry.shape)
-    header = geometry.header.copy()
+    write_stored(path, nib.orientations.apply_orientation(voxels, back).reshape(geometry.shape), geometry.header)
+
+
+def write_stored(path: Path, stored: npt.NDArray[np.generic], header: Any) -> None:
+    """Write an array in the file's own axes, unscaled, with the codes, qform and sform of a nibabel header.
+
+    Raises:
+        ScanError: NIfTI has no such dtype.
+        InputError: nibabel is not installed.
+    """
+    nib = nibabel()
+    header = header.copy()
     header.extensions.clear()
     for field in ("cal_min", "cal_max"):  # the display range of the image says nothing about what is written here
         header[field] = 0
@@ -101,12 +111,21 @@ def axis_aligned(shape: tuple[int, int, int], spacing_mm: tuple[float, float, fl
     """
     slice_mm, row_mm, column_mm = spacing_mm
     affine = np.diag((-column_mm, -row_mm, slice_mm, 1.0))
+    return NiftiGeometry(spacing_mm, scanner_header(shape[::-1], affine), shape[::-1], affine)
+
+
+def scanner_header(shape: tuple[int, ...], affine: npt.NDArray[np.float64]) -> Any:
+    """A nibabel header for stored indices that an affine takes to millimetres right, anterior, superior.
+
+    Raises:
+        InputError: nibabel is not installed.
+    """
     header = nibabel().Nifti1Header()
-    header.set_data_shape(shape[::-1])
+    header.set_data_shape(shape)
     header.set_xyzt_units("mm")
     header.set_qform(affine, code="scanner")
     header.set_sform(affine, code="scanner")
-    return NiftiGeometry(spacing_mm, header, shape[::-1], affine)
+    return header
 
 
 def grid_distance_mm(first: NiftiGeometry, second: NiftiGeometry) -> float:
