@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from tumortrace_runtime.algorithm import Algorithm
 from tumortrace_runtime.errors import ScanError
-from tumortrace_runtime.io.dicom.files import is_dicom
 from tumortrace_runtime.io.folders import subfolders
+from tumortrace_runtime.io.magic import is_dicom
 from tumortrace_runtime.io.mapping import load_mapping
 from tumortrace_runtime.io.scan import (
     CHANNELS,
