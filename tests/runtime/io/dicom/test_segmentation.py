@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from pydicom import DataElement, dcmread
 
-from tumortrace.phantom import DicomForm
+from tumortrace.phantom import DicomForm, write_phantom
 from tumortrace_runtime.algorithm import Algorithm, Code, Segment
 from tumortrace_runtime.errors import InputError, ScanError
-from tumortrace_runtime.io import Geometry, Scan, write_mask
-from tumortrace_runtime.io.dicom import StoredSlice
+from tumortrace_runtime.io import Geometry, Scan, find_cases, read_case, write_mask
+from tumortrace_runtime.io.dicom import DicomGeometry, StoredSlice
 from tumortrace_runtime.io.dicom.identity import identity
 
 from .truth import ALGORITHM, FORMS, PATIENT, name_patient, places_by_the_standard
@@ -321,3 +321,21 @@ def test_a_series_with_rounded_positions_keeps_them(study: Any, tmp_path: Path) 
     for frame in segmentation.PerFrameFunctionalGroupsSequence:
         image = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
         assert list(frame.PlanePositionSequence[0].ImagePositionPatient) == list(positions[image])
+
+
+@pytest.mark.parametrize("form", [DicomForm(), replace(OBLIQUE, enhanced=True)])
+def test_a_phantoms_lesions_lie_where_it_says(tmp_path: Path, form: DicomForm) -> None:
+    phantom = write_phantom(tmp_path / "studies", "dicom", 1, 2, size_px=64, form=form)
+    (files,) = find_cases(tmp_path / "studies")
+    truth = phantom.scan.truth
+    assert truth is not None
+    path, _ = write_mask(read_case(files, with_truth=False), truth, tmp_path / "out", ALGORITHM)
+    volume = highdicom.seg.segread(path).get_volume(combine_segments=True)
+    assert isinstance(phantom.scan.geometry, DicomGeometry)
+    to_phantom = np.linalg.inv(phantom.scan.geometry.affine) @ volume.affine
+    mean_px = nibabel.affines.apply_affine(to_phantom, np.argwhere(volume.array)).mean(axis=0)
+    sizes = [lesion.voxels for lesion in phantom.lesions]
+    assert volume.array.sum() == sum(sizes) > 0
+    told_px = np.average([lesion.centroid_px for lesion in phantom.lesions], axis=0, weights=sizes)
+    apart_mm = phantom.scan.geometry.affine[:3, :3] @ (mean_px - told_px)
+    np.testing.assert_allclose(apart_mm, 0, atol=EXACT_MM)
