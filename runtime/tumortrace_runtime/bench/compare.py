@@ -24,7 +24,7 @@ class Finding:
 
     Attributes:
         candidate: its name.
-        measure: "dice", "total", a stage, "first mask", "peak memory", "memory growth" or "size".
+        measure: "dice", "total", a stage, "first mask", "own memory", "memory growth" or "size".
         baseline, new: of both runs: mean Dice, median milliseconds, megabytes; None where there is none.
         change: the drop of a Dice, the growth in megabytes, or how many times the baseline.
         interval: of a ratio of times, 95 %; else None.
@@ -156,7 +156,7 @@ def _memory(after: Candidate, before: Candidate, gates: Gates) -> Iterator[Findi
     if after.start is None or before.start is None:
         return
     ours, theirs = after.start, before.start
-    yield _ratio(after.name, "peak memory", theirs.peak_bytes / _MB, ours.peak_bytes / _MB, gates.peak_ratio)
+    yield _ratio(after.name, "own memory", theirs.own_bytes / _MB, ours.own_bytes / _MB, gates.own_memory_ratio)
     if ours.growth_slices:
         yield _growth(after.name, ours, theirs, gates)
 

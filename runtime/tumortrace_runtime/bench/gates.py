@@ -26,7 +26,7 @@ class Gates:
         stage_ratio: of one stage, likewise.
         stage_least_ms: stages that take less than this in both are not looked at.
         first_mask_ratio: from a process's start to its first mask.
-        peak_ratio: of the memory that a process takes at most.
+        own_memory_ratio: of the memory that a process takes at most, without the files that it maps.
         growth_mb: what a process may hold more after the slices over which it is watched.
         size_ratio: of the model's files.
 
@@ -40,14 +40,14 @@ class Gates:
     stage_ratio: float
     stage_least_ms: float
     first_mask_ratio: float
-    peak_ratio: float
+    own_memory_ratio: float
     growth_mb: float
     size_ratio: float
 
     def __post_init__(self) -> None:
         for name in ("dice_drop", "case_dice_drop", "stage_least_ms", "growth_mb"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        for name in ("total_ratio", "stage_ratio", "first_mask_ratio", "peak_ratio", "size_ratio"):
+        for name in ("total_ratio", "stage_ratio", "first_mask_ratio", "own_memory_ratio", "size_ratio"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
 
 

@@ -16,7 +16,7 @@ from tumortrace_runtime.metrics import CaseMetrics
 from tumortrace_runtime.settings import from_dict, to_dict
 
 FORMAT = "tumortrace-bench"
-VERSION = 1
+VERSION = 2
 
 STAGES = ("decode", "preprocess", "infer", "postprocess", "encode")
 """Parts of a run, in their order; "total" is all of it, waiting included."""
@@ -56,14 +56,23 @@ class Start:
         first_mask_ms: until the first mask, of one slice, where the engine finds what it keeps on disk; the least of
             some starts.
         peak_bytes: the most memory that it held, having segmented the largest scan.
+        mapped_bytes: what of it are files that it maps, its libraries above all. The kernel shares them and can drop
+            them, and how much of a file it maps at a touch depends on how the file came into its cache: by 40 MB from
+            one machine to the next.
         growth_bytes: what it held more after `growth_slices` slices than before.
         growth_slices: slices of scans that were segmented again and again.
     """
 
     first_mask_ms: float
     peak_bytes: int
+    mapped_bytes: int
     growth_bytes: int
     growth_slices: int
+
+    @property
+    def own_bytes(self) -> int:
+        """What of the peak is the process's own."""
+        return self.peak_bytes - self.mapped_bytes
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def measure_start(bundle: Path, choice: Choice, scan: npt.NDArray[Any], *, growt
     return Start(
         first_mask_ms=min(start["first_mask_ms"], last["first_mask_ms"]),
         peak_bytes=last["peak_bytes"],
+        mapped_bytes=last["mapped_bytes"],
         growth_bytes=last["growth_bytes"],
         growth_slices=last["growth_slices"],
     )
@@ -94,12 +95,17 @@ def observe(asked: Mapping[str, Any], make: Callable[..., Segmenter]) -> dict[st
         whole = np.array(scan)
         for _ in range(2):
             segmenter.segment(whole)
-        told["peak_bytes"], before = _status_bytes("VmHWM"), _status_bytes("VmRSS")
+        told["peak_bytes"], told["mapped_bytes"] = _status_bytes("VmHWM"), _status_bytes("RssFile")
+        before = _own_bytes()
         while told["growth_slices"] < asked["growth_slices"]:
             segmenter.segment(whole)
             told["growth_slices"] += len(whole)
-        told["growth_bytes"] = _status_bytes("VmRSS") - before
+        told["growth_bytes"] = _own_bytes() - before
     return told
+
+
+def _own_bytes() -> int:
+    return _status_bytes("VmRSS") - _status_bytes("RssFile")
 
 
 def _status_bytes(name: str) -> int:

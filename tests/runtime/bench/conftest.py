@@ -23,6 +23,8 @@ def make_results() -> Callable[..., Results]:
         factors: Mapping[str, float] = {},
         dice_loss: float = 0.0,
         growth_bytes: int = 300_000,
+        own_bytes: int = 75_000_000,
+        mapped_bytes: int = 60_000_000,
         rounds: int = 5,
         spread: float = 0.03,
     ) -> Results:
@@ -51,7 +53,7 @@ def make_results() -> Callable[..., Results]:
             executed_precision="int8",
             int8_mac_share=1.0,
             size_bytes=1_600_000,
-            start=Start(300 * random.lognormal(0, 0.05), 135_000_000, growth_bytes, 2000),
+            start=Start(300 * random.lognormal(0, 0.05), own_bytes + mapped_bytes, mapped_bytes, growth_bytes, 2000),
             cases=tuple(replace(score, dice=0.9 - dice_loss) for score in scores),
             samples=tuple(samples),
         )

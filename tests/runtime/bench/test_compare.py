@@ -30,12 +30,17 @@ def test_runs_of_one_commit_are_no_regression(make_results):
         ({"factors": {"total": 1.25}}, "total"),
         *(({"factors": {stage: 2.0}}, stage) for stage in ("decode", "preprocess", "postprocess", "encode")),
         ({"dice_loss": 0.01}, "dice"),
+        ({"own_bytes": 95_000_000}, "own memory"),
         ({"growth_bytes": 20_000_000}, "memory growth"),
     ],
 )
 def test_a_planted_fault_is_caught_ten_times_of_ten(fault, measure, make_results):
     base = make_results(0)
     assert all(measure in found_in(make_results(seed, **fault), base) for seed in range(1, 11))
+
+
+def test_more_of_the_libraries_in_memory_is_no_fault(make_results):
+    assert found_in(make_results(1, mapped_bytes=110_000_000), make_results(0)) == set()
 
 
 def test_a_slow_network_is_named_with_its_stage_and_case(make_results):

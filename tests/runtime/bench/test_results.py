@@ -21,7 +21,7 @@ def test_what_is_written_comes_back(make_results, tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"version": 2}, r"no result of `tumortrace bench run` of version 1; measure anew\."),
+        ({"version": 1}, r"no result of `tumortrace bench run` of version 2; measure anew\."),
         ({"format": "another"}, "no result of"),
         ({"rounds": "five"}, r"Results\.rounds is 'five'; int wanted\. Measure anew\."),
         ({"weather": "fine"}, "unknown setting weather"),

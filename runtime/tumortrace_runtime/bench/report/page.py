@@ -108,7 +108,7 @@ def _stage_legend() -> str:
 def _candidate_table(results: Results) -> str:
     headings = (
         "", "candidate", "ran in", "INT8 MACs", "MB", "Dice", "ms/scan", "p90", "p99", "in memory",
-        "slices/s", "spread", "first mask ms", "peak MB", "grown MB",
+        "slices/s", "spread", "first mask ms", "peak MB", "own MB", "grown MB",
     )  # fmt: skip
     rows = [_candidate_row(results, number, each) for number, each in enumerate(results.candidates)]
     not_run = "".join(f"<li>not run: {escape(each.name)}: {escape(each.reason)}</li>" for each in results.not_run)
@@ -130,9 +130,14 @@ def _candidate_row(results: Results, number: int, candidate: Candidate) -> list[
         f"{results.slices_per_s(candidate):.0f}",
         "one round" if results.rounds == 1 else f"{100 * candidate_noise(candidate):.0f} %",
         *(
-            (f"{start.first_mask_ms:.0f}", f"{start.peak_bytes / 1e6:.0f}", f"{start.growth_bytes / 1e6:+.1f}")
+            (
+                f"{start.first_mask_ms:.0f}",
+                f"{start.peak_bytes / 1e6:.0f}",
+                f"{start.own_bytes / 1e6:.0f}",
+                f"{start.growth_bytes / 1e6:+.1f}",
+            )
             if start
-            else ("not run",) * 3
+            else ("not run",) * 4
         ),
     ]
 
