@@ -63,7 +63,7 @@ def test_device_commands_import_without_torch() -> None:
 
 @pytest.mark.parametrize("statement", ["import tumortrace", "import tumortrace.cli", "import tumortrace_runtime"])
 def test_heavy_libraries_wait_until_they_are_used(statement: str) -> None:
-    run_without({"torch", "openvino", "onnxruntime", "cv2", "cc3d", "scipy", "PIL", "nibabel"}, statement)
+    run_without({"torch", "openvino", "onnxruntime", "cv2", "cc3d", "scipy", "PIL", "nibabel", "pydicom"}, statement)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])

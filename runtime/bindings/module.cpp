@@ -17,6 +17,7 @@
 #include "preprocess.hpp"
 #include "tumortrace/cpu_features.hpp"
 #include "tumortrace/pack.hpp"
+#include "volume.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -104,6 +105,7 @@ NB_MODULE(_native, module) {
     define_preprocess(module);
     define_lesions(module);
     define_postprocess(module);
+    define_volume(module);
 
     module.def("cpu_features", &tumortrace::cpu_features,
                R"(Names, as /proc/cpuinfo spells them, of this CPU's instruction sets that matter to a network.

@@ -380,6 +380,27 @@ class Postprocessor:
             first, of equal ones that whose first voxel comes first; and their runs of voxels.
         """
 
+def resample_volume(source: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu', writable=False)], map: Sequence[Sequence[float]], out: Annotated[NDArray[numpy.float32], dict(shape=(None, None, None), order='C', device='cpu')], threads: int = 1) -> int:
+    """
+    Write what a volume holds at the voxel centres of another grid to `out`, by trilinear interpolation.
+
+    Up to half a voxel beyond the outermost centres they stand for what is there; further out, and where a position is NaN,
+    `out` becomes 0.
+
+    Args:
+        source: (slices, rows, columns) float32, C-contiguous, finite.
+        map: 3 rows of 4: positions in the source, (slice, row, column), of (slice, row, column, 1) in `out`.
+        out: (slices, rows, columns) float32, C-contiguous; written.
+        threads: 1 to 1024.
+
+    Returns:
+        How many voxels of `out` lie in one of the source.
+
+    Raises:
+        ValueError: the source is empty, or there are not that many threads.
+        TypeError: an array has another dtype, another number of axes, or is not C-contiguous, or `out` is read-only.
+    """
+
 def cpu_features() -> list[str]:
     """
     Names, as /proc/cpuinfo spells them, of this CPU's instruction sets that matter to a network.

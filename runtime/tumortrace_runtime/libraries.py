@@ -22,6 +22,7 @@ _LIBRARIES = {
     "openvino": ("openvino", "openvino"),
     "optuna": ("optuna", "tune"),
     "PIL": ("pillow", "images"),
+    "pydicom": ("pydicom", "dicom"),
     "safetensors": ("safetensors", "train"),
     "scipy": ("scipy", "metrics"),
     "surface_distance": ("surface-distance", "metrics"),

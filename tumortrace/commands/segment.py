@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections import deque
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import BUNDLE, engine_options, key_option, progress_bar
+from tumortrace.commands.options import BUNDLE, engine_options, key_option, progress_bar, refuse_given
 from tumortrace_runtime.command import DonePartly
 
 if TYPE_CHECKING:
@@ -26,8 +27,17 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=BUNDLE)
 @click.argument("scans", metavar="SCAN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder that gets a folder per case.")
-@click.option("--layout", help="How the files are laid out: lgg or nifti; found by the files present when left out.")
+@click.option(
+    "--layout", help="How the files are laid out: lgg, nifti or dicom; by default found by the files present."
+)
 @click.option("--mapping", "mapping_path", type=click.Path(path_type=Path), help="Mapping of channels to NIfTI files.")
+@click.option(
+    "--channel",
+    "conditions",
+    multiple=True,
+    metavar="CHANNEL=TAG=VALUE",
+    help="The DICOM series of a channel, by what is in its header: t1=SeriesNumber=5, flair=SeriesDescription~FLAIR.",
+)
 @engine_options
 @key_option
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
@@ -37,19 +47,27 @@ def command(
     out: Path,
     layout: str | None,
     mapping_path: Path | None,
+    conditions: tuple[str, ...],
     as_json: bool,
     **engine: Any,
 ) -> None:
     """Segment each SCAN, one case folder or a folder of them, with BUNDLE.
 
+    Of DICOM, a SCAN may also be a DICOMDIR or one file; each study is a case, and its series are chosen by what their
+    headers say, or by --channel: TAG=VALUE is what an element must be, TAG~PATTERN a regular expression found in it.
+
     Writes for each case the mask in the scan's own geometry and format, overlays, and result.json. A scan that cannot
     be used is named with the reason, and the rest goes on (exit code 5).
     """
     from tumortrace_runtime.errors import ScanError, TumorTraceError
-    from tumortrace_runtime.io import find_cases, load_mapping, without_case
+    from tumortrace_runtime.io import ChannelMapping, find_cases, load_mapping, without_case
+    from tumortrace_runtime.io.dicom.conditions import parse_channels
     from tumortrace_runtime.segmenter import Segmenter
 
     mapping = load_mapping(mapping_path) if mapping_path else None
+    if conditions:
+        refuse_given(["mapping_path"], "is for NIfTI files, and --channel for DICOM; give one of them")
+        layout, mapping = layout or "dicom", ChannelMapping(parse_channels(conditions))
     refused: list[str] = []
     cases: list[CaseFiles] = []
     for scan in scans:
@@ -134,6 +152,7 @@ def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], o
             "shape": list(result.mask.shape),
             "spacing_mm": scan.geometry.spacing_mm,
             "masks": [path.name for path in masks],
+            **({"channels": [dataclasses.asdict(origin) for origin in scan.origins]} if scan.origins else {}),
             **values,
         }
         write_json(folder / "result.json", summary)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.io.dicom.files import is_dicom
 from tumortrace_runtime.io.folders import subfolders
 from tumortrace_runtime.io.mapping import load_mapping
 from tumortrace_runtime.io.scan import (
@@ -18,6 +19,7 @@ from tumortrace_runtime.io.scan import (
     WHOLE_TUMOUR,
     CaseFiles,
     ChannelMapping,
+    ChannelOrigin,
     Geometry,
     Layout,
     Scan,
@@ -30,6 +32,7 @@ __all__ = [
     "WHOLE_TUMOUR",
     "CaseFiles",
     "ChannelMapping",
+    "ChannelOrigin",
     "Geometry",
     "Layout",
     "Scan",
@@ -45,6 +48,7 @@ __all__ = [
 LAYOUTS: Mapping[str, str] = {
     "lgg": "tumortrace_runtime.io.lgg",
     "nifti": "tumortrace_runtime.io.nifti",
+    "dicom": "tumortrace_runtime.io.dicom",
 }
 
 
@@ -60,18 +64,22 @@ def load_layout(name: str) -> Layout:
 
 
 def find_cases(root: Path, layout: str | None = None, mapping: ChannelMapping | None = None) -> list[CaseFiles]:
-    """The cases in a folder, sorted by name, with or without masks; nothing is decoded.
+    """The cases in a folder, sorted by name, with or without masks; no pixel is decoded.
 
     Args:
-        root: one case folder, or a folder of case folders.
+        root: one case folder, or a folder of case folders; of DICOM also a DICOMDIR, or a single file.
         layout: a name in `LAYOUTS`; None finds it by the files present.
-        mapping: which file holds which channel, for the nifti layout; None means BraTS names.
+        mapping: where which channel is, for the nifti layout or, where `layout` says so, the dicom layout; None means
+            BraTS names, and rules over what DICOM headers say.
 
     Raises:
         ScanError: `root` is not a folder, holds no case, or holds cases of several layouts.
+        InputError: there are DICOM files, and pydicom is not installed.
     """
-    if not root.is_dir():
+    if not root.is_dir() and not is_dicom(root):
         raise ScanError(f"{root}: {'is a file' if root.exists() else 'does not exist'}; a folder of scans is wanted.")
+    if root.is_file():
+        layout = layout or "dicom"
     names = [layout] if layout else ["nifti"] if mapping else list(LAYOUTS)
     found = {name: cases for name in names if (cases := load_layout(name).find(root, mapping))}
     if not found:

@@ -54,6 +54,25 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class ChannelOrigin:
+    """Where a channel came from, told by layouts whose files do not name their sequence.
+
+    Attributes:
+        channel: its name.
+        series: what it was read from, without words that may name a patient.
+        reasons: why that was chosen.
+        resampled: how it came onto the scan's grid; None where its voxels are as they were stored.
+        covered: share of the scan's grid that it covers, 0 to 1; beyond it the channel is 0.
+    """
+
+    channel: str
+    series: str
+    reasons: tuple[str, ...]
+    resampled: str | None = None
+    covered: float = 1.0
+
+
+@dataclass(frozen=True)
 class Scan:
     """One scan in memory.
 
@@ -66,6 +85,7 @@ class Scan:
         geometry: spacing, and what a writer needs to put a mask back in place.
         replaced: channels that hold a copy of another sequence in place of a missing one.
         truth: (slices, rows, columns) uint8 classes on the grid of `voxels`, or None.
+        origins: for each channel where it came from, where the layout had to find that out; else empty.
     """
 
     files: CaseFiles
@@ -74,6 +94,7 @@ class Scan:
     geometry: Geometry
     replaced: tuple[str, ...] = ()
     truth: npt.NDArray[np.uint8] | None = None
+    origins: tuple[ChannelOrigin, ...] = ()
 
     @property
     def case_id(self) -> str:
@@ -94,10 +115,11 @@ class Scan:
 
 @dataclass(frozen=True)
 class ChannelMapping:
-    """Which files of a case folder hold which sequence, and which label values mean which class.
+    """Where in a case which sequence is, and which label values mean which class.
 
     Attributes:
-        channels: channel name to file pattern (`*`, `?`) inside the case folder: {"flair": "*_flair.nii.gz"}.
+        channels: channel name to file pattern (`*`, `?`) inside the case folder, {"flair": "*_flair.nii.gz"}; in the
+            dicom layout to a condition on the series' header, {"flair": "SeriesDescription~FLAIR"}.
         truth: file pattern of the label map, or "" for none.
         labels: stored label value to class, 0 to 255; a value that is not here is refused.
     """

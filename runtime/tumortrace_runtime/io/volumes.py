@@ -100,13 +100,23 @@ def axis_aligned(shape: tuple[int, int, int], spacing_mm: tuple[float, float, fl
         InputError: nibabel is not installed.
     """
     slice_mm, row_mm, column_mm = spacing_mm
-    affine = np.diag((-column_mm, -row_mm, slice_mm, 1.0))
+    return placed((shape[2], shape[1], shape[0]), np.diag((-column_mm, -row_mm, slice_mm, 1.0)))
+
+
+def placed(shape: tuple[int, int, int], affine: npt.NDArray[np.float64]) -> NiftiGeometry:
+    """The geometry of voxels stored with this shape and affine, (4, 4) to millimetres right, anterior, superior.
+
+    Raises:
+        InputError: nibabel is not installed.
+    """
     header = nibabel().Nifti1Header()
-    header.set_data_shape(shape[::-1])
+    header.set_data_shape(shape)
     header.set_xyzt_units("mm")
     header.set_qform(affine, code="scanner")
     header.set_sform(affine, code="scanner")
-    return NiftiGeometry(spacing_mm, header, shape[::-1], affine)
+    sizes_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    slice_mm, row_mm, column_mm = (float(sizes_mm[axis]) for axis in _stored_axes(affine))
+    return NiftiGeometry((slice_mm, row_mm, column_mm), header, shape, affine)
 
 
 def grid_distance_mm(first: NiftiGeometry, second: NiftiGeometry) -> float:

@@ -90,7 +90,7 @@ def test_a_place_that_is_no_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_layout_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ScanError, match="no layout 'dicm'; choose one of lgg, nifti"):
+    with pytest.raises(ScanError, match="no layout 'dicm'; choose one of lgg, nifti, dicom"):
         find_cases(tmp_path, "dicm")
 
 
@@ -113,7 +113,7 @@ def test_finding_cases_loads_no_decoder(lgg_case: Writer) -> None:
     program = (
         "import sys; from pathlib import Path; from tumortrace_runtime.io import find_cases;"
         f"assert len(find_cases(Path({str(root)!r}))) == 1;"
-        "print(sorted({'PIL', 'nibabel', 'torch'} & set(sys.modules)))"
+        "print(sorted({'PIL', 'nibabel', 'pydicom', 'torch'} & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -1,0 +1,145 @@
+"""DICOM files: found in a folder, by a DICOMDIR or alone, and their headers, of which pixels are no part."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tumortrace_runtime.errors import InputError, ScanError
+from tumortrace_runtime.libraries import import_library
+
+_PREAMBLE_BYTES = 128
+_MAGIC = b"DICM"
+_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_UID_LENGTH = 64
+_OF_OTHER_LAYOUTS = (".tif", ".nii", ".nii.gz")
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file says at its beginning that it is DICOM (PS3.10, section 7.1)."""
+    if path.name.endswith(_OF_OTHER_LAYOUTS) or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_PREAMBLE_BYTES + len(_MAGIC))[_PREAMBLE_BYTES:] == _MAGIC
+    except OSError as problem:
+        raise ScanError(f"{path}: cannot be read ({problem.strerror}).") from problem
+
+
+def instance_files(root: Path) -> list[Path]:
+    """The DICOM files in a folder and all folders below it, of a DICOMDIR, or `root` itself; sorted, none hidden.
+
+    Raises:
+        ScanError: a folder cannot be read, or a DICOMDIR is damaged or names what is not there.
+        InputError: `root` is a DICOMDIR, and pydicom is not installed.
+    """
+    if root.is_dir():
+        return [path for path in _files_below(root) if is_dicom(path)]
+    if not is_dicom(root):
+        return []
+    return _listed_in(root) if is_directory(read_header(root, ["SOPClassUID"])) else [root]
+
+
+def read_header(path: Path, keywords: Sequence[str] | None = None) -> Any:
+    """The dataset of a file without its pixels.
+
+    Args:
+        path: the file.
+        keywords: the elements that are wanted; None for all.
+
+    Raises:
+        ScanError: it is no DICOM file, is damaged, or its header is compressed.
+        InputError: pydicom is not installed.
+    """
+    pydicom = import_library("pydicom")
+    with damage_told(path), pydicom.config.disable_value_validation(), _mapped(path) as content:
+        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
+            raise ScanError(
+                f"{path}: its header is deflated, which is not read; inflate it first (dcmconv of DCMTK does)."
+            )
+        tags = None if keywords is None else list(keywords)
+        return pydicom.dcmread(content, stop_before_pixels=True, specific_tags=tags)
+
+
+def is_directory(header: Any) -> bool:
+    """Whether a header is that of a DICOMDIR."""
+    return str(header.file_meta.get("MediaStorageSOPClassUID")) == _DIRECTORY_CLASS
+
+
+def uid(header: Any, keyword: str, path: Path) -> str:
+    """A unique identifier in a header.
+
+    Raises:
+        ScanError: it is missing, or is none (PS3.5, section 9): up to 64 digits and dots.
+    """
+    value = str(header.get(keyword) or "")
+    if len(value) > _UID_LENGTH or not _UID.fullmatch(value):
+        raise ScanError(f"{path}: {keyword} is {'not a UID' if value else 'missing'}; up to 64 digits and dots wanted.")
+    return value
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Tell in a typed error what goes wrong in a `with` block that decodes a file.
+
+    A decoder given a damaged file raises almost anything. Its message, like its warnings, may quote the file, and so
+    name the patient; both are left out.
+
+    Raises:
+        ScanError: anything but an error of our own or a lack of memory.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (InputError, MemoryError):
+        raise
+    except OSError as problem:
+        raise ScanError(f"{path}: cannot be read ({problem.strerror}).") from problem
+    except Exception as problem:
+        raise ScanError(f"{path}: cannot be decoded as DICOM ({type(problem).__name__}); is it complete?") from problem
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    def refuse(problem: OSError) -> None:
+        raise ScanError(f"{problem.filename}: cannot be read ({problem.strerror}).") from problem
+
+    for folder, folders, names in os.walk(root, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[Any]:
+    """A file's content as a stream: asked for more than there is, as by a hostile length, it gives no more memory."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        yield content
+
+
+def _listed_in(directory: Path) -> list[Path]:
+    records = read_header(directory).get("DirectoryRecordSequence") or []
+    with damage_told(directory):
+        named = [list(_components(record.ReferencedFileID)) for record in records if "ReferencedFileID" in record]
+    return sorted(_found(directory, components) for components in named)
+
+
+def _components(value: Any) -> Sequence[str]:
+    return [value] if isinstance(value, str) else [str(each) for each in value]
+
+
+def _found(directory: Path, components: Sequence[str]) -> Path:
+    """A file that a DICOMDIR names: below its folder, in capitals, as the standard has it, or in small letters."""
+    if any(name in ("", ".", "..") or "/" in name or "\0" in name for name in components):
+        raise ScanError(f"{directory}: names a file outside its folder; only files below it are read.")
+    for spelling in (components, [name.lower() for name in components]):
+        if (path := directory.parent.joinpath(*spelling)).is_file():
+            return path
+    raise ScanError(f"{directory}: names {'/'.join(components)}, which is not there; copy the medium whole.")

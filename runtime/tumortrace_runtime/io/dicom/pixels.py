@@ -1,0 +1,130 @@
+"""Pixels of DICOM images as values: decoded by pydicom, of any compression that it has a plugin for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tumortrace_runtime.errors import InputError, ScanError
+from tumortrace_runtime.io.dicom.codestream import frame_size
+from tumortrace_runtime.io.dicom.files import damage_told
+from tumortrace_runtime.io.dicom.planes import Plane
+from tumortrace_runtime.io.volumes import MAX_VOXELS
+from tumortrace_runtime.libraries import import_library, install_command
+
+Pixels = npt.NDArray[np.generic]
+
+CODECS = "dicom-codecs"
+"""The extra that brings decoders of compressed images."""
+
+_MOST_SIDE_PX = 65535
+_RLE = "1.2.840.10008.1.2.5"
+_RLE_HEADER_BYTES = 64
+
+
+def read_pixels(path: Path, header: Any) -> Pixels:
+    """The frames of an image as stored integers.
+
+    Args:
+        path: the file.
+        header: its header, of a grey image.
+
+    Returns:
+        (frames, rows, columns), 8, 16 or 32 bits, signed or not; complemented in MONOCHROME1 images, where little is
+        bright.
+
+    Raises:
+        ScanError: the pixels are missing, too many, incomplete, damaged, or compressed in a way that is not read.
+        InputError: pydicom, or what decodes the image, is not installed.
+    """
+    with damage_told(path):
+        shape = _checked_shape(path, header)
+        _check_bits(path, header)
+        if header.file_meta.TransferSyntaxUID.is_encapsulated:
+            _check_codec(path, header)
+            _check_codestreams(path, header, shape)
+        return _complemented(_decoded(path).reshape(shape), header)
+
+
+def to_values(stored: Pixels, planes: Sequence[Plane]) -> Pixels:
+    """Stored pixels (slices, rows, columns) as values: the same where nothing scales any slice, else float32.
+
+    Raises:
+        ScanError: a value is beyond float32.
+    """
+    slopes = np.array([plane.slope for plane in planes])
+    intercepts = np.array([plane.intercept for plane in planes])
+    if (slopes == 1).all() and (intercepts == 0).all():
+        return stored
+    scaled: npt.NDArray[np.float32] = np.empty(stored.shape, np.float32)
+    np.multiply(stored, slopes[:, None, None].astype(np.float32), out=scaled)
+    scaled += intercepts[:, None, None].astype(np.float32)
+    if not np.isfinite(scaled).all():
+        raise ScanError(
+            f"{planes[0].image.sop_instance_uid}: rescaled values are beyond float32; the header is damaged."
+        )
+    return scaled
+
+
+def _checked_shape(path: Path, header: Any) -> tuple[int, int, int]:
+    shape = int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns)
+    if min(shape) < 1 or max(shape[1:]) > _MOST_SIDE_PX or shape[0] * shape[1] * shape[2] > MAX_VOXELS:
+        raise ScanError(
+            f"{path}: has {shape[0]} frames of {shape[1]} x {shape[2]} pixels; 1 to {MAX_VOXELS} pixels wanted."
+        )
+    return shape
+
+
+def _check_codec(path: Path, header: Any) -> None:
+    syntax = header.file_meta.TransferSyntaxUID
+    try:
+        decoder = import_library("pydicom.pixels").get_decoder(syntax)
+    except NotImplementedError as problem:
+        raise ScanError(f"{path}: is compressed as {syntax.name}, which is not read; decompress it first.") from problem
+    if not decoder.is_available:
+        raise InputError(f"{path}: is compressed as {syntax.name}: {install_command('pydicom', CODECS)}")
+
+
+def _check_codestreams(path: Path, header: Any, shape: tuple[int, int, int]) -> None:
+    """Refuse frames that would decode to something larger than the header says, and so to any size."""
+    pydicom = import_library("pydicom")
+    raw = pydicom.dcmread(path, specific_tags=["PixelData"])
+    if "PixelData" not in raw:
+        return
+    is_rle = header.file_meta.TransferSyntaxUID == _RLE
+    most_bytes = 2 * shape[1] * shape[2] * (int(header.BitsAllocated) // 8) + _RLE_HEADER_BYTES
+    frames = import_library("pydicom.encaps").generate_frames(raw.PixelData, number_of_frames=shape[0])
+    for number, frame in enumerate(frames, start=1):
+        size = frame_size(frame)
+        if len(frame) > most_bytes if is_rle else size != (*shape[1:], 1):
+            raise ScanError(
+                f"{path}: frame {number} is not of {shape[1]} x {shape[2]} pixels once decoded; it is damaged."
+            )
+
+
+def _decoded(path: Path) -> npt.NDArray[Any]:
+    """Pixels in the machine's byte order, freed of what lies above their own bits, such as overlays."""
+    pixels: npt.NDArray[Any] = import_library("pydicom.pixels").pixel_array(path, raw=True)
+    return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+
+
+def _check_bits(path: Path, header: Any) -> None:
+    """Refuse pixels that do not fill the lowest bits, as PS3.5, section 8.1.1, has them do."""
+    allocated, bits, high = int(header.BitsAllocated), int(header.BitsStored), int(header.HighBit)
+    if allocated not in (8, 16, 32) or not 1 <= bits <= allocated or high != bits - 1:
+        raise ScanError(
+            f"{path}: has {bits} bits up to bit {high} of {allocated}; the lowest of 8, 16 or 32 are wanted."
+        )
+
+
+def _complemented(stored: npt.NDArray[Any], header: Any) -> npt.NDArray[Any]:
+    if header.PhotometricInterpretation != "MONOCHROME1":
+        return stored
+    if stored.dtype.kind == "i":
+        return ~stored
+    most: npt.NDArray[Any] = stored.dtype.type((1 << int(header.BitsStored)) - 1) - stored
+    return most

@@ -1,0 +1,102 @@
+"""Studies are found in folders, by a DICOMDIR, and in single files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.fileset import FileSet
+
+from tumortrace.phantom.dicom import DicomForm
+from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.io import find_cases, read_case
+
+
+def a_dicomdir(study: Any, tmp_path: Path) -> Path:
+    """A medium with a flair series, as pydicom writes it."""
+    medium = FileSet()
+    for path in study.write().iterdir():
+        medium.add(path)
+    medium.write(tmp_path / "medium")
+    return tmp_path / "medium" / "DICOMDIR"
+
+
+def test_files_are_found_in_folders_of_folders_whatever_their_names(study: Any) -> None:
+    folder = study.write()
+    deep = study.root / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.rename((deep if number % 2 else folder) / f"IM{number}")
+    (study.root / "README.txt").write_text("no image")
+    (study.root / "empty").touch()
+    (study.root / ".hidden").write_bytes((folder / "IM0").read_bytes())
+    (files,) = find_cases(study.root)
+    assert files.layout == "dicom"
+    assert len(files.images) == 6
+    np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels())
+
+
+def test_a_folder_with_several_studies_has_a_case_for_each(study: Any) -> None:
+    study.write("t1", number=1)
+    for name in ("second", "third"):
+        shutil.copytree(study.root / "1-t1", study.root / name)
+        study.edit(lambda image, n=name: setattr(image, "StudyInstanceUID", f"1.2.{len(n)}"), folder=study.root / name)
+    cases = find_cases(study.root)
+    assert len({files.case_id for files in cases}) == len(cases) == 3
+    assert [files.case_id for files in cases] == sorted(files.case_id for files in cases)
+    for files in cases:
+        np.testing.assert_array_equal(read_case(files, with_truth=False).voxels[..., 0], study.voxels())
+
+
+def test_a_dicomdir_leads_to_its_files(study: Any, tmp_path: Path) -> None:
+    path = a_dicomdir(study, tmp_path)
+    for root in (path, path.parent):
+        (files,) = find_cases(root)
+        assert len(files.images) == 6
+        np.testing.assert_array_equal(read_case(files, with_truth=False).voxels[..., 0], study.voxels())
+
+
+def test_a_dicomdir_on_a_medium_copied_in_small_letters_leads_to_its_files(study: Any, tmp_path: Path) -> None:
+    path = a_dicomdir(study, tmp_path)
+    for entry in sorted(path.parent.rglob("*"), key=lambda entry: -len(entry.parts)):
+        if entry != path:
+            entry.rename(entry.with_name(entry.name.lower()))
+    assert len(find_cases(path)[0].images) == 6
+
+
+def test_a_dicomdir_that_names_what_is_not_there_is_refused(study: Any, tmp_path: Path) -> None:
+    path = a_dicomdir(study, tmp_path)
+    next(each for each in path.parent.rglob("*") if each.is_file() and each != path).unlink()
+    with pytest.raises(ScanError, match="which is not there; copy the medium whole"):
+        find_cases(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_dicomdir_that_leads_out_of_its_folder_is_refused(study: Any, tmp_path: Path) -> None:
+    import pydicom
+
+    path = a_dicomdir(study, tmp_path)
+    directory = pydicom.dcmread(path)
+    record = next(each for each in directory.DirectoryRecordSequence if "ReferencedFileID" in each)
+    record.ReferencedFileID = ["..", "study", "1-flair", "0001.dcm"]
+    directory.save_as(path)
+    with pytest.raises(ScanError, match="names a file outside its folder"):
+        find_cases(path)
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_a_single_file_is_a_case(study: Any, enhanced: bool) -> None:
+    path = sorted(study.write(form=DicomForm(enhanced)).iterdir())[0]
+    (files,) = find_cases(path)
+    wanted = study.voxels() if enhanced else study.voxels()[:1]
+    np.testing.assert_array_equal(read_case(files, with_truth=False).voxels[..., 0], wanted)
+
+
+def test_reading_leaves_other_series_alone(study: Any) -> None:
+    study.write("flair", number=1)
+    folder = study.write("t1", number=2)
+    study.edit(lambda image: image.pop("ImagePositionPatient"), folder=folder)
+    assert study.read(["flair"]).channels == ("flair",)

@@ -1,0 +1,258 @@
+"""Stored pixels become values: signed or not, of 12 bits, rescaled, complemented, and compressed in many ways."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import (
+    MPEG2MPML,
+    ExplicitVRBigEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from tumortrace.phantom.dicom import DicomForm
+from tumortrace_runtime.io.dicom.codestream import frame_size
+
+ENHANCED = DicomForm(enhanced=True)
+COMPRESSIBLE = (2, 32, 40)
+"""JPEG 2000 takes no smaller images."""
+
+
+def signed(image: Any) -> None:
+    """Makes stored pixels signed, 200 lower than they were."""
+    image.PixelRepresentation = 1
+    image.PixelData = ((image.pixel_array.astype(np.int16) - 200) & 0x0FFF).tobytes()
+
+
+def test_unsigned_12_bits_lose_what_lies_above_them(study: Any) -> None:
+    study.write()
+    study.edit(lambda image: setattr(image, "PixelData", (image.pixel_array | 0xF000).tobytes()))
+    scan = study.read()
+    assert scan.voxels.dtype == np.uint16
+    np.testing.assert_array_equal(scan.voxels[..., 0], study.voxels())
+
+
+def test_signed_12_bits_get_their_sign(study: Any) -> None:
+    study.write()
+    study.edit(signed)
+    scan = study.read()
+    assert scan.voxels.dtype == np.int16
+    np.testing.assert_array_equal(scan.voxels[..., 0], study.voxels().astype(int) - 200)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint32, np.int32])
+def test_pixels_of_8_and_32_bits_keep_their_dtype(study: Any, dtype: Any) -> None:
+    def store(image: Any) -> None:
+        image.PixelData = image.pixel_array.astype(dtype).tobytes()
+        image.BitsAllocated = image.BitsStored = 8 * np.dtype(dtype).itemsize
+        image.HighBit = image.BitsStored - 1
+        image.PixelRepresentation = int(np.dtype(dtype).kind == "i")
+
+    voxels = study.voxels() % 100
+    study.write(voxels=voxels)
+    study.edit(store)
+    scan = study.read()
+    assert scan.voxels.dtype == dtype
+    np.testing.assert_array_equal(scan.voxels[..., 0], voxels)
+
+
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_monochrome1_is_complemented(study: Any, is_signed: bool) -> None:
+    study.write()
+    before = study.read().voxels[..., 0].astype(int)
+    if is_signed:
+        study.edit(signed)
+        before -= 200
+    study.edit(lambda image: setattr(image, "PhotometricInterpretation", "MONOCHROME1"))
+    np.testing.assert_array_equal(study.read().voxels[..., 0], -1 - before if is_signed else 4095 - before)
+
+
+def test_each_slice_is_rescaled_by_its_own_slope_and_intercept(study: Any) -> None:
+    def rescale(image: Any) -> None:
+        image.RescaleSlope, image.RescaleIntercept = 0.5 * image.InstanceNumber, -3
+
+    study.write()
+    study.edit(rescale)
+    scan = study.read()
+    assert scan.voxels.dtype == np.float32
+    slopes = 0.5 * np.arange(1, 7)[:, None, None]
+    np.testing.assert_allclose(scan.voxels[..., 0], study.voxels() * slopes - 3)
+
+
+def test_enhanced_frames_are_rescaled_by_their_own_transformation(study: Any) -> None:
+    def rescale(image: Any) -> None:
+        del image.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence
+        for number, groups in enumerate(image.PerFrameFunctionalGroupsSequence):
+            groups.PixelValueTransformationSequence = [item(RescaleSlope=number + 1, RescaleIntercept=7)]
+
+    study.write(form=ENHANCED)
+    study.edit(rescale)
+    wanted = study.voxels() * np.arange(1.0, 7)[:, None, None] + 7
+    np.testing.assert_allclose(study.read().voxels[..., 0], wanted)
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_a_real_world_mapping_serves_where_nothing_else_rescales(study: Any, enhanced: bool) -> None:
+    def map_values(image: Any) -> None:
+        holder = image.SharedFunctionalGroupsSequence[0] if enhanced else image
+        holder.pop("PixelValueTransformationSequence", None)
+        holder.RealWorldValueMappingSequence = [item(RealWorldValueSlope=2.0, RealWorldValueIntercept=10.0)]
+
+    study.write(form=DicomForm(enhanced))
+    study.edit(map_values)
+    np.testing.assert_allclose(study.read().voxels[..., 0], study.voxels() * 2.0 + 10)
+
+
+def test_a_slope_beyond_float32_is_refused(study: Any) -> None:
+    study.write()
+    study.edit(lambda image: (setattr(image, "RescaleSlope", "1e5"), setattr(image, "RescaleIntercept", "1e39")))
+    assert "RescaleIntercept is not 1 numbers, or one is absurd" in study.refusal()
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=lambda syntax: syntax.name)
+def test_compressed_images_give_the_same_values(study: Any, syntax: Any, enhanced: bool) -> None:
+    voxels = study.voxels(COMPRESSIBLE)
+    study.write(voxels=voxels, form=DicomForm(enhanced))
+    _require_encoder(syntax)
+    study.edit(lambda image: image.compress(syntax, generate_instance_uid=False))
+    np.testing.assert_array_equal(study.read().voxels[..., 0], voxels)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless], ids=lambda syntax: syntax.name)
+def test_compressed_signed_images_give_the_same_values(study: Any, syntax: Any) -> None:
+    voxels = study.voxels(COMPRESSIBLE) % 1000
+    study.write(voxels=voxels)
+    study.edit(signed)
+    _require_encoder(syntax)
+    study.edit(lambda image: image.compress(syntax, generate_instance_uid=False))
+    np.testing.assert_array_equal(study.read().voxels[..., 0], voxels.astype(int) - 200)
+
+
+def test_lossless_jpeg_is_read_with_gdcm(study: Any) -> None:
+    """The commonest compression in archives. Nothing free writes it from Python but GDCM, which reads it here too."""
+    gdcm = pytest.importorskip("gdcm")
+    folder = study.write()
+    for path in folder.iterdir():
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(str(path))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        writer.SetFileName(str(path))
+        assert writer.Write()
+    assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == JPEGLosslessSV1
+    np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels())
+
+
+def test_big_endian_images_give_the_same_values(study: Any) -> None:
+    def turn(image: Any) -> None:
+        image.PixelData = image.pixel_array.astype(">u2").tobytes()
+        image["PixelData"].VR = "OW"
+        image.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+
+    for path in study.write().iterdir():
+        image = pydicom.dcmread(path)
+        turn(image)
+        pydicom.dcmwrite(path, image, little_endian=False, implicit_vr=False)
+    np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels())
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=lambda syntax: syntax.name)
+def test_a_frame_larger_than_its_header_says_is_refused_before_it_is_decoded(study: Any, syntax: Any) -> None:
+    def claim_less(image: Any) -> None:
+        image.Rows, image.Columns = 40, 50
+        image.PixelData = np.random.default_rng(1).integers(0, 4096, (40, 50), dtype=np.uint16).tobytes()
+        image.compress(syntax, generate_instance_uid=False)
+        image.Rows, image.Columns = 4, 5
+
+    study.write()
+    _require_encoder(syntax)
+    study.edit(claim_less)
+    assert "frame 1 is not of 4 x 5 pixels once decoded" in study.refusal()
+
+
+@pytest.mark.parametrize("syntax", [MPEG2MPML, HTJ2KLossless, JPEGBaseline8Bit], ids=lambda syntax: syntax.name)
+def test_pixels_that_are_not_what_their_syntax_says_are_refused(study: Any, syntax: Any) -> None:
+    def claim(image: Any) -> None:
+        image.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8 no image"])
+        image["PixelData"].VR, image["PixelData"].is_undefined_length = "OB", True
+        image.file_meta.TransferSyntaxUID = syntax
+
+    study.write()
+    study.edit(claim)
+    said = study.refusal()
+    assert "not of 7 x 8 pixels" in said or "which is not read; decompress it first" in said
+
+
+def test_a_missing_codec_is_named_with_the_command_that_brings_it(study: Any) -> None:
+    folder = study.write()
+    _require_encoder(JPEGLSLossless)
+    study.edit(lambda image: image.compress(JPEGLSLossless, generate_instance_uid=False))
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys(("gdcm", "jpeg_ls", "pylibjpeg", "libjpeg")))
+from pathlib import Path
+from tumortrace_runtime.errors import InputError
+from tumortrace_runtime.io import find_cases, read_case
+try:
+    read_case(find_cases(Path({str(folder)!r}))[0], with_truth=False)
+except InputError as problem:
+    print(problem)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "is compressed as JPEG-LS Lossless" in done.stdout
+    assert "pip install 'tumortrace[dicom-codecs]'" in done.stdout
+
+
+def test_a_missing_library_is_named_with_the_command_that_brings_it(study: Any) -> None:
+    folder = study.write()
+    program = f"""
+import sys
+sys.modules["pydicom"] = None
+from pathlib import Path
+from tumortrace_runtime.errors import InputError
+from tumortrace_runtime.io import find_cases
+try:
+    find_cases(Path({str(folder)!r}))
+except InputError as problem:
+    print(problem)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "pydicom is not installed: pip install 'tumortrace[dicom]'\n"
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless], ids=lambda syntax: syntax.name)
+def test_a_codestream_tells_its_size(study: Any, syntax: Any) -> None:
+    image = pydicom.dcmread(next(study.write(voxels=study.voxels(COMPRESSIBLE)).iterdir()))
+    _require_encoder(syntax)
+    image.compress(syntax)
+    encoded = pydicom.encaps.get_frame(image.PixelData, 0, number_of_frames=1)
+    assert frame_size(encoded) == (32, 40, 1)
+    for length in range(12):
+        assert frame_size(encoded[:length]) is None
+
+
+def item(**values: Any) -> pydicom.Dataset:
+    dataset = pydicom.Dataset()
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def _require_encoder(syntax: Any) -> None:
+    if not pydicom.pixels.get_encoder(syntax).is_available:
+        pytest.skip(f"nothing here writes {syntax.name}: pip install 'tumortrace[dicom-codecs]'")

@@ -1,0 +1,169 @@
+"""Voxels lie where the headers put them, in every orientation, and masks go back there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import permutations, product
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pydicom
+import pytest
+
+from tumortrace.phantom import DicomForm, write_phantom
+from tumortrace_runtime.errors import SpecError
+from tumortrace_runtime.io import find_cases, read_case, write_mask
+from tumortrace_runtime.io.dicom import DicomGeometry
+
+Array = npt.NDArray[Any]
+
+
+def is_right_handed(axes: str) -> bool:
+    try:
+        DicomForm(axes=axes)
+    except SpecError:
+        return False
+    return True
+
+
+AXES = [
+    axes
+    for letters in permutations(("RL", "AP", "IS"))
+    for signs in product((0, 1), repeat=3)
+    if is_right_handed(axes := "".join(pair[sign] for pair, sign in zip(letters, signs, strict=True)))
+]
+TILTS = [(0.0, 0.0, 0.0), (12.0, -25.0, 7.0)]
+FORMS = [DicomForm(enhanced, axes, tilt) for axes in AXES for enhanced, tilt in zip((False, True), TILTS, strict=True)]
+FORMS += [replace(form, enhanced=not form.enhanced) for form in FORMS[::7]]
+
+
+def places_by_the_standard(folder: Path) -> dict[int, Array]:
+    """Of every pixel value its place: PS3.3, equation C.7.6.2.1-1, written out for pydicom's datasets."""
+    found: dict[int, Array] = {}
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        pixels = image.pixel_array.reshape(-1, image.Rows, image.Columns)
+        for frame in range(len(pixels)):
+            position, orientation, spacing = image, image, image
+            if "PerFrameFunctionalGroupsSequence" in image:
+                shared = image.SharedFunctionalGroupsSequence[0]
+                position = image.PerFrameFunctionalGroupsSequence[frame].PlanePositionSequence[0]
+                orientation, spacing = shared.PlaneOrientationSequence[0], shared.PixelMeasuresSequence[0]
+            x_x, x_y, x_z, y_x, y_y, y_z = map(float, orientation.ImageOrientationPatient)
+            s_x, s_y, s_z = map(float, position.ImagePositionPatient)
+            between_rows, between_columns = map(float, spacing.PixelSpacing)
+            for j, i in np.ndindex(image.Rows, image.Columns):
+                found[int(pixels[frame, j, i])] = np.array(
+                    [
+                        x_x * between_columns * i + y_x * between_rows * j + s_x,
+                        x_y * between_columns * i + y_y * between_rows * j + s_y,
+                        x_z * between_columns * i + y_z * between_rows * j + s_z,
+                    ]
+                )
+    return found
+
+
+def test_there_are_24_orientations() -> None:
+    assert len(set(AXES)) == 24
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: f"{form.axes}-{form.enhanced:d}-{form.tilt_degrees[0]:g}")
+def test_every_voxel_is_where_the_standard_puts_it(study: Any, tmp_path: Path, form: DicomForm) -> None:
+    folder = study.write(form=form)
+    scan = study.read()
+    np.testing.assert_array_equal(scan.voxels[..., 0], study.voxels())
+    assert isinstance(scan.geometry, DicomGeometry)
+    np.testing.assert_allclose(scan.geometry.spacing_mm, study.spacing_mm, atol=1e-9)
+    wanted = places_by_the_standard(folder)
+    for index in np.ndindex(*study.shape):
+        place = scan.geometry.affine[:3] @ (*index, 1)
+        np.testing.assert_allclose(place, wanted[int(scan.voxels[(*index, 0)])], atol=1e-6)
+
+    mask = np.zeros(study.shape, np.uint8)
+    mask[1:3, 2:6, 3:5] = 1
+    (path,) = write_mask(scan, mask, tmp_path / "out")
+    image = nib.load(path)
+    inside = np.argwhere(np.asarray(image.dataobj))
+    in_lps = nib.affines.apply_affine(image.affine, inside) * (-1, -1, 1)
+    centroid = np.mean([wanted[int(value)] for value in study.voxels()[mask > 0]], axis=0)
+    np.testing.assert_allclose(in_lps.mean(axis=0), centroid, atol=1e-3)
+    corners = [wanted[int(study.voxels()[corner])] for corner in product((1, 2), (2, 5), (3, 4))]
+    for corner in corners:
+        assert np.linalg.norm(in_lps - corner, axis=1).min() < 1e-3
+    assert len(in_lps) == mask.sum()
+
+
+@pytest.mark.parametrize("enhanced", [False, True])
+@pytest.mark.parametrize("axes", ["LPS", "PIR", "RAS"])
+def test_a_writer_gets_the_slices_as_they_are_stored(study: Any, axes: str, enhanced: bool) -> None:
+    folder = study.write(form=DicomForm(enhanced, axes))
+    scan = study.read()
+    assert isinstance(scan.geometry, DicomGeometry)
+    source = scan.geometry.source
+    back = source.to_stored(scan.voxels[..., 0])
+    images = {str(image.SOPInstanceUID): image for image in map(pydicom.dcmread, folder.iterdir())}
+    assert [str(header.SOPInstanceUID) for header in source.headers] == list(
+        dict.fromkeys(each.sop_instance_uid for each in source.slices)
+    )
+    for pixels, each in zip(back, source.slices, strict=True):
+        stored = images[each.sop_instance_uid].pixel_array
+        np.testing.assert_array_equal(pixels, stored if each.frame is None else stored[each.frame - 1])
+    image = next(iter(images.values()))
+    assert (source.study_uid, source.series_uid) == (image.StudyInstanceUID, image.SeriesInstanceUID)
+    assert (source.sop_class_uid, source.multi_frame) == (image.SOPClassUID, enhanced)
+    assert scan.geometry.frame_of_reference_uid == image.FrameOfReferenceUID
+    assert not any("PixelData" in header for header in source.headers)
+
+
+def test_slices_are_sorted_by_place_and_not_by_name_or_number(study: Any) -> None:
+    folder = study.write()
+    paths = sorted(folder.iterdir())
+    for number, path in enumerate(paths):
+        path.rename(folder / f"{(number * 5) % len(paths)}")
+    study.edit(lambda image: setattr(image, "InstanceNumber", 1))
+    np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels())
+
+
+@pytest.mark.parametrize("form", [DicomForm(), DicomForm(enhanced=True, axes="PIR"), DicomForm(tilt_degrees=(9, 9, 9))])
+def test_a_phantom_reads_the_same_from_nifti_and_from_dicom(tmp_path: Path, form: DicomForm) -> None:
+    write_phantom(tmp_path / "nifti", "nifti", 7, 2, size_px=32)
+    phantom = write_phantom(tmp_path / "dicom", "dicom", 7, 2, size_px=32, form=form)
+    (nifti,), (dicom,) = find_cases(tmp_path / "nifti"), find_cases(tmp_path / "dicom")
+    wanted, scan = read_case(nifti), read_case(dicom, with_truth=False)
+    assert (wanted.channels, wanted.replaced) == (scan.channels, scan.replaced)
+    np.testing.assert_array_equal(wanted.voxels, scan.voxels)
+    np.testing.assert_allclose(wanted.geometry.spacing_mm, scan.geometry.spacing_mm, atol=1e-6)
+    assert isinstance(scan.geometry, DicomGeometry)
+    assert isinstance(phantom.scan.geometry, DicomGeometry)
+    np.testing.assert_allclose(phantom.scan.geometry.affine, scan.geometry.affine, atol=1e-6)
+
+
+def test_a_single_slice_is_as_thick_as_its_header_says(study: Any) -> None:
+    study.write(voxels=study.voxels((1, 7, 8)))
+    scan = study.read()
+    assert scan.geometry.spacing_mm == pytest.approx(study.spacing_mm)
+
+
+def test_a_case_is_named_without_the_patient(study: Any) -> None:
+    study.write()
+    scan = study.read()
+    assert scan.case_id == scan.files.patient_id
+    assert scan.case_id.startswith("study-")
+    assert scan.files.layout == "dicom"
+
+
+def test_highdicom_puts_the_volume_in_the_same_place(study: Any) -> None:
+    highdicom = pytest.importorskip("highdicom")
+    folder = study.write(form=DicomForm(axes="PIR", tilt_degrees=(5, 10, -15)))
+    scan = study.read()
+    volume = highdicom.get_volume_from_series([pydicom.dcmread(path) for path in folder.iterdir()])
+    assert isinstance(scan.geometry, DicomGeometry)
+    own = scan.geometry.source.to_scan(scan.geometry.source.to_stored(scan.voxels[..., 0]))
+    for index in product(*((0, size - 1) for size in study.shape)):
+        place = scan.geometry.affine[:3] @ (*index, 1)
+        there = np.linalg.inv(volume.affine) @ (*place, 1)
+        np.testing.assert_allclose(there, np.rint(there), atol=1e-6)
+        assert volume.array[tuple(np.rint(there[:3]).astype(int))] == own[index]
