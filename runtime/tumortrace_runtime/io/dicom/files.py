@@ -45,7 +45,7 @@ def instance_files(root: Path) -> list[Path]:
         return [path for path in _files_below(root) if is_dicom(path)]
     if not is_dicom(root):
         return []
-    return _listed_in(root) if is_directory(read_header(root, ["SOPClassUID"])) else [root]
+    return _listed_in(root) if is_directory(read_header(root, ["SOPClassUID"]), root) else [root]
 
 
 def read_header(path: Path, keywords: Sequence[str] | None = None) -> Any:
@@ -60,7 +60,7 @@ def read_header(path: Path, keywords: Sequence[str] | None = None) -> Any:
         InputError: pydicom is not installed.
     """
     pydicom = import_library("pydicom")
-    with damage_told(path), pydicom.config.disable_value_validation(), _mapped(path) as content:
+    with damage_told(path), _mapped(path) as content:
         if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
             raise ScanError(
                 f"{path}: its header is deflated, which is not read; inflate it first (dcmconv of DCMTK does)."
@@ -69,9 +69,14 @@ def read_header(path: Path, keywords: Sequence[str] | None = None) -> Any:
         return pydicom.dcmread(content, stop_before_pixels=True, specific_tags=tags)
 
 
-def is_directory(header: Any) -> bool:
-    """Whether a header is that of a DICOMDIR."""
-    return str(header.file_meta.get("MediaStorageSOPClassUID")) == _DIRECTORY_CLASS
+def is_directory(header: Any, path: Path) -> bool:
+    """Whether a header is that of a DICOMDIR.
+
+    Raises:
+        ScanError: it is damaged.
+    """
+    with damage_told(path):
+        return str(header.file_meta.get("MediaStorageSOPClassUID")) == _DIRECTORY_CLASS
 
 
 def uid(header: Any, keyword: str, path: Path) -> str:
@@ -80,7 +85,8 @@ def uid(header: Any, keyword: str, path: Path) -> str:
     Raises:
         ScanError: it is missing, or is none (PS3.5, section 9): up to 64 digits and dots.
     """
-    value = str(header.get(keyword) or "")
+    with damage_told(path):
+        value = str(header.get(keyword) or "")
     if len(value) > _UID_LENGTH or not _UID.fullmatch(value):
         raise ScanError(f"{path}: {keyword} is {'not a UID' if value else 'missing'}; up to 64 digits and dots wanted.")
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,14 @@ Pixels = npt.NDArray[np.generic]
 CODECS = "dicom-codecs"
 """The extra that brings decoders of compressed images."""
 
+_PLUGINS = ("pydicom", "pyjpegls", "pylibjpeg", "pillow", "gdcm")
+"""In the order in which they are asked. GDCM comes last: it ends the process on some frames that others refuse."""
+
 _MOST_SIDE_PX = 65535
 _RLE = "1.2.840.10008.1.2.5"
 _RLE_HEADER_BYTES = 64
+_END = b"\xff\xd9"
+"""What every JPEG, JPEG-LS and JPEG 2000 codestream ends with."""
 
 
 def read_pixels(path: Path, header: Any) -> Pixels:
@@ -44,10 +49,11 @@ def read_pixels(path: Path, header: Any) -> Pixels:
     with damage_told(path):
         shape = _checked_shape(path, header)
         _check_bits(path, header)
+        plugin = ""
         if header.file_meta.TransferSyntaxUID.is_encapsulated:
-            _check_codec(path, header)
-            _check_codestreams(path, header, shape)
-        return _complemented(_decoded(path).reshape(shape), header)
+            plugin = _plugin(path, header)
+            _check_frames(path, header, shape)
+        return _complemented(_decoded(path, plugin).reshape(shape), header)
 
 
 def to_values(stored: Pixels, planes: Sequence[Plane]) -> Pixels:
@@ -79,36 +85,46 @@ def _checked_shape(path: Path, header: Any) -> tuple[int, int, int]:
     return shape
 
 
-def _check_codec(path: Path, header: Any) -> None:
+def _plugin(path: Path, header: Any) -> str:
+    """The plugin of pydicom's that decodes an image: of several, the one that a damaged frame harms least."""
     syntax = header.file_meta.TransferSyntaxUID
     try:
         decoder = import_library("pydicom.pixels").get_decoder(syntax)
     except NotImplementedError as problem:
         raise ScanError(f"{path}: is compressed as {syntax.name}, which is not read; decompress it first.") from problem
-    if not decoder.is_available:
+    usable = [plugin for plugin in _PLUGINS if plugin in decoder.available_plugins]
+    if not usable:
         raise InputError(f"{path}: is compressed as {syntax.name}: {install_command('pydicom', CODECS)}")
+    return usable[0]
 
 
-def _check_codestreams(path: Path, header: Any, shape: tuple[int, int, int]) -> None:
-    """Refuse frames that would decode to something larger than the header says, and so to any size."""
-    pydicom = import_library("pydicom")
-    raw = pydicom.dcmread(path, specific_tags=["PixelData"])
-    if "PixelData" not in raw:
-        return
-    is_rle = header.file_meta.TransferSyntaxUID == _RLE
+def _check_frames(path: Path, header: Any, shape: tuple[int, int, int]) -> None:
+    """Refuse frames that are incomplete, or would decode to more than the header says, and so to any size."""
+    wanted = (*shape[1:], 1)
     most_bytes = 2 * shape[1] * shape[2] * (int(header.BitsAllocated) // 8) + _RLE_HEADER_BYTES
-    frames = import_library("pydicom.encaps").generate_frames(raw.PixelData, number_of_frames=shape[0])
-    for number, frame in enumerate(frames, start=1):
-        size = frame_size(frame)
-        if len(frame) > most_bytes if is_rle else size != (*shape[1:], 1):
+    is_rle = header.file_meta.TransferSyntaxUID == _RLE
+    for number, frame in enumerate(_frames(path, shape[0]), start=1):
+        if len(frame) > most_bytes if is_rle else frame_size(frame) != wanted:
             raise ScanError(
                 f"{path}: frame {number} is not of {shape[1]} x {shape[2]} pixels once decoded; it is damaged."
             )
+        if not is_rle and not frame.rstrip(b"\0").endswith(_END):
+            raise ScanError(f"{path}: frame {number} is incomplete; copy the file again.")
 
 
-def _decoded(path: Path) -> npt.NDArray[Any]:
+def _frames(path: Path, count: int) -> Iterator[bytes]:
+    """The frames of a compressed image, as pydicom finds them to decode them."""
+    tables = ["ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
+    stored = import_library("pydicom").dcmread(path, specific_tags=["PixelData", *tables])
+    offsets = tuple(stored[table].value for table in tables if table in stored)
+    if "PixelData" in stored:
+        generate = import_library("pydicom.encaps").generate_frames
+        yield from generate(stored.PixelData, number_of_frames=count, extended_offsets=offsets or None)
+
+
+def _decoded(path: Path, plugin: str) -> npt.NDArray[Any]:
     """Pixels in the machine's byte order, freed of what lies above their own bits, such as overlays."""
-    pixels: npt.NDArray[Any] = import_library("pydicom.pixels").pixel_array(path, raw=True)
+    pixels: npt.NDArray[Any] = import_library("pydicom.pixels").pixel_array(path, raw=True, decoding_plugin=plugin)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 

@@ -53,9 +53,9 @@ def planes_of(header: Any, path: Path) -> list[Plane]:
     """
     with damage_told(path):
         frames = header.get("PerFrameFunctionalGroupsSequence")
-        if frames is None:
+        if frames is None and int(header.get("NumberOfFrames") or 1) == 1:
             return [_plane(_Classic(header), None, header, path)]
-        _check_frames(header, len(frames), path)
+        _check_frames(header, len(frames or ()), path)
         shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
         return [_plane(_Enhanced(frame, shared), number, header, path) for number, frame in enumerate(frames, start=1)]
 

@@ -114,6 +114,27 @@ def open_volume(paths: Sequence[Path], name: str) -> Volume:
         if problem := unsuitable(header, path):
             raise ScanError(f"{name}: {path} {problem}; grey MR images are wanted.")
     _check_same(headers, paths, name)
+    with damage_told(paths[0]):
+        return _volume(headers, paths, name)
+
+
+def read_values(volume: Volume) -> Pixels:
+    """The values of a volume, (slices, rows, columns) with the axes of a scan.
+
+    Raises:
+        ScanError: pixels are missing or damaged.
+        InputError: what decodes them is not installed.
+    """
+    first, *others = volume.images
+    frames = read_pixels(first.path, first.header)
+    stored = np.empty(volume.source.shape, frames.dtype)
+    stored[list(first.slices)] = frames
+    for image in others:
+        stored[list(image.slices)] = read_pixels(image.path, image.header)
+    return volume.source.to_scan(to_values(stored, volume.planes))
+
+
+def _volume(headers: Sequence[Any], paths: Sequence[Path], name: str) -> Volume:
     told = [planes_of(header, path) for header, path in zip(headers, paths, strict=True)]
     planes = [plane for some in told for plane in some]
     shape = (len(planes), int(headers[0].Rows), int(headers[0].Columns))
@@ -131,22 +152,6 @@ def open_volume(paths: Sequence[Path], name: str) -> Volume:
     )
     frame_of_reference_uid = uid(headers[0], "FrameOfReferenceUID", paths[0])
     return Volume(name, source, frame_of_reference_uid, tuple(planes[place] for place in order), images)
-
-
-def read_values(volume: Volume) -> Pixels:
-    """The values of a volume, (slices, rows, columns) with the axes of a scan.
-
-    Raises:
-        ScanError: pixels are missing or damaged.
-        InputError: what decodes them is not installed.
-    """
-    first, *others = volume.images
-    frames = read_pixels(first.path, first.header)
-    stored = np.empty(volume.source.shape, frames.dtype)
-    stored[list(first.slices)] = frames
-    for image in others:
-        stored[list(image.slices)] = read_pixels(image.path, image.header)
-    return volume.source.to_scan(to_values(stored, volume.planes))
 
 
 def _images(
@@ -171,7 +176,7 @@ def _grouped(paths: Sequence[Path], keyword: str) -> dict[str, list[Path]]:
     groups: dict[str, list[Path]] = {}
     for path in paths:
         header = read_header(path, [keyword])
-        if not is_directory(header):
+        if not is_directory(header, path):
             groups.setdefault(uid(header, keyword, path), []).append(path)
     return groups
 

@@ -19,8 +19,8 @@ SPACING_TOLERANCE = 0.01
 DRIFT_TOLERANCE = 0.1
 """Slices may lie beside the normal through the first one by this part of the smallest voxel side."""
 
-_ROUNDING_MM = 0.002
-"""Scanners round positions; gaps may differ by as much however small they are."""
+_ROUNDING_MM = 0.01
+"""Positions may be rounded to as much; gaps may differ by it however small they are."""
 
 _SMALLEST_MM, _LARGEST_MM = 0.01, 100.0
 

@@ -185,6 +185,19 @@ def test_a_frame_larger_than_its_header_says_is_refused_before_it_is_decoded(stu
     assert "frame 1 is not of 4 x 5 pixels once decoded" in study.refusal()
 
 
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless], ids=lambda syntax: syntax.name)
+def test_an_incomplete_frame_is_refused(study: Any, syntax: Any) -> None:
+    def cut(image: Any) -> None:
+        image.compress(syntax, generate_instance_uid=False)
+        frame = pydicom.encaps.get_frame(image.PixelData, 0, number_of_frames=1)
+        image.PixelData = pydicom.encaps.encapsulate([frame[: len(frame) // 2]])
+
+    study.write(voxels=study.voxels(COMPRESSIBLE))
+    _require_encoder(syntax)
+    study.edit(cut)
+    assert "frame 1 is incomplete" in study.refusal()
+
+
 @pytest.mark.parametrize("syntax", [MPEG2MPML, HTJ2KLossless, JPEGBaseline8Bit], ids=lambda syntax: syntax.name)
 def test_pixels_that_are_not_what_their_syntax_says_are_refused(study: Any, syntax: Any) -> None:
     def claim(image: Any) -> None:

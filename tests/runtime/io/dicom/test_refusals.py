@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tumortrace.phantom.dicom import DicomForm
-from tumortrace_runtime.errors import ScanError
-from tumortrace_runtime.io import find_cases, read_case, write_case
+from tumortrace.phantom.dicom import SEQUENCES, DicomForm, stored_affine, write_series
+from tumortrace.phantom.dicom_headers import SeriesHeader
+from tumortrace_runtime.errors import InputError, ScanError
+from tumortrace_runtime.io import ChannelMapping, find_cases, read_case, write_case
 
 Change = Callable[[Any], object]
 
@@ -96,6 +100,8 @@ CLASSIC: dict[str, tuple[Change, tuple[int, ...], str]] = {
     "a UID of 70 digits": (put(StudyInstanceUID="1." + 68 * "2"), (), "StudyInstanceUID is not a UID"),
     "a path for an image": (put(SOPInstanceUID="1.2/../3"), (1,), "SOPInstanceUID is not a UID"),
     "no study": (put(StudyInstanceUID=None), (), "StudyInstanceUID is missing"),
+    "frames that are not told of": (put(NumberOfFrames=2), (), "has 2 frames and tells of 0"),
+    "two numbers of rows": (put(Rows=[7, 7]), (), "cannot be decoded as DICOM (TypeError)"),
     "one image twice": (put(SOPInstanceUID="1.2.3"), (1, 2), "are one image; remove a copy"),
 }
 
@@ -205,3 +211,34 @@ def test_nothing_that_is_said_names_the_patient(study: Any) -> None:
     study.edit(put(PatientName="Doe^Jane", PatientID="4711", SeriesDescription="T1 Jane Doe"))
     for said in (study.refusal(), study.refusal(["flair"]), study.refusal(conditions={"t1": "SeriesNumber=9"})):
         assert not any(word in said for word in ("Doe", "Jane", "4711"))
+
+
+@given(
+    enhanced=st.booleans(),
+    place=st.integers(128, 2500),
+    removed=st.integers(0, 6),
+    put_in=st.binary(max_size=6),
+)
+@settings(max_examples=60)
+def test_damage_anywhere_is_refused_or_harmless(
+    tmp_path_factory: pytest.TempPathFactory, enhanced: bool, place: int, removed: int, put_in: bytes
+) -> None:
+    """Whatever bytes change, nothing but a typed error comes of it, in a line, and no warning that quotes the file."""
+    root = tmp_path_factory.mktemp("damaged")
+    shape, spacing_mm = (3, 4, 5), (3.0, 0.5, 0.7)
+    form = DicomForm(enhanced)
+    header = SeriesHeader("case", ("study",), 1, SEQUENCES["flair"], "1.2.3")
+    voxels = np.arange(60, dtype=np.uint16).reshape(shape)
+    write_series(root / "flair", voxels, stored_affine(shape, spacing_mm, form), header, enhanced)
+    path = sorted((root / "flair").iterdir())[0]
+    content = path.read_bytes()
+    path.write_bytes(content[:place] + put_in + content[place + removed :])
+    mapping = ChannelMapping({"flair": "Modality~."})
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            scans = [read_case(files, mapping, channels=["flair"], with_truth=False) for files in find_cases(root)]
+    except InputError as problem:
+        assert len(str(problem).splitlines()) == 1
+    else:
+        assert {scan.voxels.ndim for scan in scans} == {4}
