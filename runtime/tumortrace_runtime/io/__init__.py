@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
-from tumortrace_runtime.io.dicom.files import is_dicom
 from tumortrace_runtime.io.folders import subfolders
 from tumortrace_runtime.io.mapping import load_mapping
 from tumortrace_runtime.io.scan import (
@@ -76,6 +75,8 @@ def find_cases(root: Path, layout: str | None = None, mapping: ChannelMapping | 
         ScanError: `root` is not a folder, holds no case, or holds cases of several layouts.
         InputError: there are DICOM files, and pydicom is not installed.
     """
+    from tumortrace_runtime.io.dicom.files import is_dicom  # with its layout, which needs what is above this module
+
     if not root.is_dir() and not is_dicom(root):
         raise ScanError(f"{root}: {'is a file' if root.exists() else 'does not exist'}; a folder of scans is wanted.")
     if root.is_file():
