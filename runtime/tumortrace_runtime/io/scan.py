@@ -18,6 +18,9 @@ CHANNELS = ("t1", "flair", "t1ce", "t2")
 WHOLE_TUMOUR: Mapping[int, int] = {0: 0, 1: 1, 2: 1, 3: 1, 4: 1}
 """BraTS label values (necrosis 1, oedema 2, non-enhancing 3, enhancing 4) as one class: any tumour."""
 
+MAX_VOXELS = 1 << 28
+"""A volume of more voxels is refused before it is decoded."""
+
 _SMALLEST_MM, _LARGEST_MM = 0.01, 100.0
 
 

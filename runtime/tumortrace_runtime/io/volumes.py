@@ -13,14 +13,11 @@ import numpy.typing as npt
 from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.io import gz
 from tumortrace_runtime.io.nifti_header import affine_of, read_header
-from tumortrace_runtime.io.scan import Geometry, check_sides
+from tumortrace_runtime.io.scan import MAX_VOXELS, Geometry, check_sides
 from tumortrace_runtime.libraries import import_library
 
 SCAN_AXES = ("S", "P", "L")
 """Where slices, rows and columns of a scan run to: superior, posterior, the patient's left."""
-
-MAX_VOXELS = 1 << 28
-"""A volume of more voxels is refused before it is decoded."""
 
 _MOST_BYTES_PER_VOXEL = 8
 

@@ -13,7 +13,7 @@ from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.io.dicom.codestream import frame_size
 from tumortrace_runtime.io.dicom.files import damage_told
 from tumortrace_runtime.io.dicom.planes import Plane
-from tumortrace_runtime.io.volumes import MAX_VOXELS
+from tumortrace_runtime.io.scan import MAX_VOXELS
 from tumortrace_runtime.libraries import import_library, install_command
 
 Pixels = npt.NDArray[np.generic]
