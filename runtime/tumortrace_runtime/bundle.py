@@ -224,6 +224,8 @@ def _check_files(path: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
             raise BundleError(f"{path / MANIFEST}: lists {name!r}, which lies outside the bundle.")
         if name not in present:
             raise BundleError(f"{path / name}: is missing.")
+        if (path / name).exists() and not (path / name).is_file():  # a pipe or a device, which may have no end
+            raise BundleError(f"{path / name}: is no file; put the file in its place.")
         if (found := sha256_file(path / name)) != entry["sha256"]:
             wanted = entry["sha256"]
             raise BundleError(f"{path / name}: was altered: its SHA-256 is {found[:12]}…, {wanted[:12]}… wanted.")
