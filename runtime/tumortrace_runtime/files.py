@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,6 +87,16 @@ def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8 and has no control characters, which a terminal would take for commands."""
+    return not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in text)
+
+
+def spelled_out(text: str) -> str:
+    """`text`, in which the name of a file may stand, with all but line breaks that `is_text` refuses as escapes."""
+    return "".join(sign if sign == "\n" or is_text(sign) else repr(sign)[1:-1] for sign in text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,7 +1,8 @@
-"""Fuzz a reader, guided by what it reaches: `python tests/fuzz TARGET [options of libFuzzer] [folder]`."""
+"""Fuzz a reader, guided by what it reaches: `python tests/fuzz TARGET [options of libFuzzer] [folder, or a file to read]`."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import shutil
 import sys
@@ -15,30 +16,40 @@ import atheris
 
 _LIMITS = ("-timeout=30", "-rss_limit_mb=3072", "-max_len=65536")
 
-with atheris.instrument_imports(include=["json", "nibabel", "PIL", "pydicom", "safetensors"]):
-    import nibabel.nifti1
-    import nibabel.nifti2
-    import PIL.TiffImagePlugin
-    import pydicom.fileset
-    import pydicom.pixels
-    from targets import TARGETS
+_LIBRARIES = (
+    "json",
+    "nibabel.nifti1",
+    "nibabel.nifti2",
+    "PIL.TiffImagePlugin",
+    "pydicom.fileset",
+    "pydicom.pixels",
+    "safetensors",
+)
+_READERS = (
+    "tumortrace.checkpoint",
+    "tumortrace_runtime.io.dicom",
+    "tumortrace_runtime.io.lgg",
+    "tumortrace_runtime.io.nifti",
+)
 
-    import tumortrace.checkpoint
-    import tumortrace_runtime.io.lgg
-    import tumortrace_runtime.io.nifti
+with atheris.instrument_imports(include=[name.partition(".")[0] for name in _LIBRARIES]):
+    for name in (*_LIBRARIES, *_READERS):
+        importlib.import_module(name)
+    from targets import TARGETS
 
 
 def main() -> None:
-    """Fuzz the target that is named, in build/fuzz/TARGET where no folder is; what ends it stays in that folder."""
+    """Fuzz the target that is named, in build/corpus/TARGET where no folder is; what ends it stays in that folder."""
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
-        sys.exit(f"usage: python tests/fuzz {{{','.join(TARGETS)}}} [options of libFuzzer] [folder]")
+        sys.exit(f"usage: python tests/fuzz {{{','.join(TARGETS)}}} [options of libFuzzer] [folder or file]")
     name, *given = sys.argv[1:]
     options = [option for option in given if option.startswith("-")]
-    corpus = Path(next((option for option in given if not option.startswith("-")), f"build/fuzz/{name}"))
-    corpus.mkdir(parents=True, exist_ok=True)
+    corpus = Path(next((option for option in given if not option.startswith("-")), f"build/corpus/{name}"))
     target = TARGETS[name]
-    for seed, content in target.seeds().items():
-        (corpus / seed).write_bytes(content)
+    if not corpus.is_file():
+        corpus.mkdir(parents=True, exist_ok=True)
+        for seed, content in target.seeds().items():
+            (corpus / seed).write_bytes(content)
     for function in _functions("tumortrace"):
         atheris.instrument_func(function)
     warnings.simplefilter("ignore")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ LAYOUT_CHANNELS = ("t1", "flair", "t1ce")
 WANTED = "slices NAME_<n>.tif"
 
 _SLICE = re.compile(r"(?P<name>.+)_(?P<number>\d+)(?P<mask>_mask)?\.tif", re.IGNORECASE)
+_LISTED = 8
+"""So many numbers are named in an error."""
+
 _PATIENT = re.compile(r"TCGA_(?P<site>[A-Z0-9]{2})_[A-Z0-9]+")
 
 
@@ -148,7 +152,7 @@ def _ordered(folder: Path, images: Sequence[Path]) -> list[_Slice]:
         raise ScanError(f"{folder}: holds slices of several scans ({', '.join(names)}); one scan a folder is wanted.")
     numbers = Counter(each.number for each in slices)
     first, last = min(1, slices[0].number), slices[-1].number
-    if gap := sorted(set(range(first, last + 1)) - set(numbers)):
+    if gap := list(islice((number for number in range(first, last + 1) if number not in numbers), _LISTED + 1)):
         raise ScanError(f"{folder}: has no slice {_listed(gap)} between {first} and {last}; every slice is wanted.")
     if twice := [number for number, count in numbers.items() if count > 1]:
         raise ScanError(f"{folder}: has slice {_listed(twice)} more than once; one file a slice is wanted.")
@@ -206,4 +210,4 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(str(number) for number in numbers[:8]) + (", …" if len(numbers) > 8 else "")
+    return ", ".join(str(number) for number in numbers[:_LISTED]) + (", …" if len(numbers) > _LISTED else "")

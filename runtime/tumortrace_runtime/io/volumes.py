@@ -136,6 +136,8 @@ def _values(path: Path, stream: BinaryIO, header: Any) -> npt.NDArray[Any]:
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
     content = _stored_bytes(path, stream, header.get_data_offset(), math.prod(shape) * dtype.itemsize)
     stored: npt.NDArray[Any] = np.ndarray(shape, dtype, buffer=content, order="F")
+    if np.isinf(header["scl_slope"]):  # NaN is for nibabel, as for the standard's own library, that nothing is scaled
+        raise ValueError("its slope is infinite")
     slope, inter = header.get_slope_inter()
     if slope is not None and (slope, inter) != (1, 0):
         with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is told later
