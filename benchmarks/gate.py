@@ -25,7 +25,7 @@ from tumortrace_runtime.bench.candidates import Choice, EngineRunner, Runner
 from tumortrace_runtime.bench.compare import compare
 from tumortrace_runtime.bench.gates import read_gates
 from tumortrace_runtime.bench.results import Results, baseline_name, read_results, write_results
-from tumortrace_runtime.bench.run import DataSet, run_benchmark
+from tumortrace_runtime.bench.run import GROWTH_SLICES, DataSet, run_benchmark
 from tumortrace_runtime.bundle import Bundle, open_bundle
 from tumortrace_runtime.command import run
 from tumortrace_runtime.errors import InputError
@@ -33,7 +33,7 @@ from tumortrace_runtime.errors import InputError
 BASELINES = Path(__file__).parent / "baselines"
 GATES = Path(__file__).parent / "gates.toml"
 
-_SEED, _NUMBERS = 7, (2, 3, 5)
+_SEED, _NUMBERS = 7, (2, 3, 8)
 _ROUNDS = 7
 _PRECISIONS = ("int8",)
 
@@ -92,10 +92,14 @@ def alarms_twice(
     return once & twice
 
 
-def measure(bundle: Bundle, load: Load = EngineRunner) -> Results:
+def measure(
+    bundle: Bundle, *, load: Load = EngineRunner, rounds: int = _ROUNDS, growth_slices: int = GROWTH_SLICES
+) -> Results:
     """The short benchmark."""
     with phantoms(bundle) as data:
-        return run_benchmark(bundle, data, rounds=_ROUNDS, precisions=_PRECISIONS, load=load)
+        return run_benchmark(
+            bundle, data, rounds=rounds, precisions=_PRECISIONS, growth_slices=growth_slices, load=load
+        )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from tumortrace_export.onnx_model import INPUT, OUTPUT
 from tumortrace_export.outputs import MASK, STATISTICS
 from tumortrace_export.rows import Exported, Row
 from tumortrace_export.settings import Settings
+from tumortrace_runtime.algorithm import LESION
 from tumortrace_runtime.backends.backend import count_precisions, layer_report
 from tumortrace_runtime.bundle import FORMAT, MANIFEST, SEAL, VERSION, seal_of
 from tumortrace_runtime.files import canonical_json, sha256_bytes, sha256_file, write_bytes
@@ -90,6 +91,7 @@ def _describe(name: str, checkpoint: Checkpoint, settings: Settings) -> dict[str
             "dtype": "uint8" if masks else "float32",
             "statistics": STATISTICS if settings.bottleneck_statistics else None,
             "classes": ["background", "tumour"],
+            "segments": [to_dict(LESION)],
             "postprocessing": to_dict(checkpoint.postprocessing),
         },
         "model": to_dict(checkpoint.model),

@@ -1,16 +1,18 @@
 // Volumes for Python: checks and conversions, no logic.
 
-#include "tumortrace/volume.hpp"
+#include "volume.hpp"
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "checks.hpp"
-#include "volume.hpp"
+#include "tumortrace/lossless_jpeg.hpp"
+#include "tumortrace/volume.hpp"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -27,6 +29,16 @@ std::size_t resample_volume(const Source& source, const tumortrace::IndexMap& ma
     const nb::gil_scoped_release release;
     tumortrace::ThreadPool pool(threads);
     return tumortrace::resample_volume(source.data(), source_shape, map, out.data(), shape, pool);
+}
+
+using Samples = nb::ndarray<nb::numpy, std::uint16_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+void decode_lossless_jpeg(const nb::bytes& codestream, const Samples& out) {
+    const auto* data = static_cast<const std::uint8_t*>(codestream.data());
+    const std::size_t size = codestream.size(), rows = out.shape(0), columns = out.shape(1);
+    require(out.size() != 0, "out of shape " + to_string(shape_of<2>(out)) + " is empty.");
+    const nb::gil_scoped_release release;
+    tumortrace::decode_lossless_jpeg(data, size, rows, columns, out.data());
 }
 
 }  // namespace
@@ -51,4 +63,14 @@ Returns:
 Raises:
     ValueError: the source is empty, or there are not that many threads.
     TypeError: an array has another dtype, another number of axes, or is not C-contiguous, or `out` is read-only.)");
+    module.def("decode_lossless_jpeg", &decode_lossless_jpeg, "codestream"_a, "out"_a.noconvert(),
+               R"(Write the samples of a grey image in lossless JPEG (ITU-T T.81, annex H) to `out`.
+
+Args:
+    codestream: of any predictor and 2 to 16 bits.
+    out: (rows, columns) uint16, C-contiguous, of the image's size; written, also where an error is raised.
+
+Raises:
+    ValueError: it is not lossless JPEG, in colour, of another size, damaged or incomplete.
+    TypeError: `out` has another dtype, another number of axes, is not C-contiguous or read-only.)");
 }

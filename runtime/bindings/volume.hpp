@@ -4,5 +4,5 @@
 
 #include <nanobind/nanobind.h>
 
-/// Adds resample_volume.
+/// Adds resample_volume and decode_lossless_jpeg.
 void define_volume(nanobind::module_& module);

@@ -401,6 +401,19 @@ def resample_volume(source: Annotated[NDArray[numpy.float32], dict(shape=(None, 
         TypeError: an array has another dtype, another number of axes, or is not C-contiguous, or `out` is read-only.
     """
 
+def decode_lossless_jpeg(codestream: bytes, out: Annotated[NDArray[numpy.uint16], dict(shape=(None, None), order='C', device='cpu')]) -> None:
+    """
+    Write the samples of a grey image in lossless JPEG (ITU-T T.81, annex H) to `out`.
+
+    Args:
+        codestream: of any predictor and 2 to 16 bits.
+        out: (rows, columns) uint16, C-contiguous, of the image's size; written, also where an error is raised.
+
+    Raises:
+        ValueError: it is not lossless JPEG, in colour, of another size, damaged or incomplete.
+        TypeError: `out` has another dtype, another number of axes, is not C-contiguous or read-only.
+    """
+
 def cpu_features() -> list[str]:
     """
     Names, as /proc/cpuinfo spells them, of this CPU's instruction sets that matter to a network.

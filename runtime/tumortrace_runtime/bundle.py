@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tumortrace_runtime.algorithm import LESION, Segment
 from tumortrace_runtime.confidence import Confidence
 from tumortrace_runtime.errors import BackendError, BundleError, SpecError
 from tumortrace_runtime.files import is_text, parse_json, read_json, sha256_bytes, sha256_file
@@ -55,6 +56,7 @@ class Bundle:
         preprocessing: the input contract.
         postprocessing: what turns logits into a mask.
         confidence: how far its results can be trusted, where it says so.
+        segments: what the classes 1, 2, … of its masks are.
     """
 
     path: Path
@@ -63,6 +65,7 @@ class Bundle:
     preprocessing: Preprocessing
     postprocessing: Postprocessing
     confidence: Confidence | None = None
+    segments: tuple[Segment, ...] = (LESION,)
 
     @property
     def name(self) -> str:
@@ -158,6 +161,7 @@ def open_bundle(path: Path, *, public_key: Path | None = None) -> Bundle:
         for values in manifest["integer_inputs"].values():
             from_dict(IntegerInput, values)
         confidence = _read_confidence(path, manifest)
+        segments = _parse_segments(path, manifest["output"])
         dict(manifest["measurements"]["preferred"])
         str(manifest["name"])
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as problem:
@@ -167,7 +171,7 @@ def open_bundle(path: Path, *, public_key: Path | None = None) -> Bundle:
         raise BundleError(f"{path / MANIFEST}: {problem}") from problem
     except OSError as problem:
         raise BundleError(f"{problem.filename}: cannot be read ({problem.strerror}).") from problem
-    return Bundle(path, manifest, sha256, preprocessing, postprocessing, confidence)
+    return Bundle(path, manifest, sha256, preprocessing, postprocessing, confidence, segments)
 
 
 def seal_of(sha256: str) -> bytes:
@@ -179,6 +183,17 @@ def _check_shape(path: Path, shape: list[Any], preprocessing: Preprocessing) -> 
     wanted = ["batch", preprocessing.in_channels, *preprocessing.grid_px]
     if shape != wanted:
         raise BundleError(f"{path / MANIFEST}: the network takes {shape}, but its preprocessing gives {wanted}.")
+
+
+def _parse_segments(path: Path, output: Mapping[str, Any]) -> tuple[Segment, ...]:
+    """What the classes are; `LESION` in bundles from before they said so."""
+    if "segments" not in output:
+        return (LESION,)
+    segments = tuple(from_dict(Segment, values) for values in output["segments"])
+    if len(segments) != len(output["classes"]) - 1:
+        told = f"describes {len(segments)} segments, but has {len(output['classes'])} classes with the background"
+        raise BundleError(f"{path / MANIFEST}: {told}; export anew.")
+    return segments
 
 
 def _read_confidence(path: Path, manifest: Mapping[str, Any]) -> Confidence | None:

@@ -12,6 +12,7 @@ from tumortrace_runtime.errors import InputError
 _LIBRARIES = {
     "cryptography": ("cryptography", "sign"),
     "cv2": ("opencv-python-headless", "train"),
+    "highdicom": ("highdicom", "dicom"),
     "isal": ("isal", "fast"),
     "lightning_fabric": ("lightning-fabric", "train"),
     "matplotlib": ("matplotlib", "train"),

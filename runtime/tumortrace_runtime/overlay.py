@@ -69,6 +69,15 @@ def draw_montage(image: Array, prediction: Array, truth: Array | None = None, ca
     return np.concatenate([grid, _legend(grid.shape[1], caption, with_truth=truth is not None)])
 
 
+def mark(picture: Rgb, words: str) -> Rgb:
+    """A (rows, columns, 3) picture with a strip above it that says `words`; widened where they need more room."""
+    letters = _letters(words)
+    width_px = max(picture.shape[1], letters.shape[1] + 2 * _MARGIN_PX)
+    strip = np.zeros((_LEGEND_PX, width_px, 3), np.uint8)
+    _write(strip[(_LEGEND_PX - letters.shape[0]) // 2 :, (width_px - letters.shape[1]) // 2 :], words)
+    return np.concatenate([strip, np.pad(picture, ((0, 0), (0, width_px - picture.shape[1]), (0, 0)))])
+
+
 def outline(image: Array, prediction: Array, truth: Array | None, window: tuple[float, float]) -> Rgb:
     """One slice in grey between the two intensities of `window`, enlarged, with outlines; see `draw_overlay`."""
     factor = max(1, math.ceil(MIN_SIDE_PX / max(image.shape)))

@@ -14,7 +14,9 @@ from tumortrace_runtime.bench.results import Results, read_results
 from tumortrace_runtime.bundle import open_bundle
 from tumortrace_runtime.errors import InputError
 
-_BASELINES = sorted((Path(__file__).parents[2] / "benchmarks" / "baselines").glob("*.json"))
+_BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+_BASELINES = sorted((_BENCHMARKS / "baselines").glob("*.json"))
+_RESULTS = sorted((_BENCHMARKS / "results").glob("*.json"))
 
 
 @pytest.fixture
@@ -66,9 +68,20 @@ def test_the_baseline_is_this_devices_newest_or_else_the_newest(
     assert gate.find_baseline(elsewhere).name == "some-jetson-8-threads.2026-05-06.json"
 
 
+@pytest.mark.parametrize("path", _RESULTS, ids=lambda path: path.stem)
+def test_published_results_can_be_read_and_are_of_the_shipped_model(path: Path) -> None:
+    results = read_results(path)
+    assert results.model_sha256 == shipped_model()
+    assert {sample.case_id for each in results.candidates for sample in each.samples} == set(results.data["slices"])
+
+
 @pytest.mark.parametrize("path", _BASELINES, ids=lambda path: path.stem)
 def test_a_baseline_is_named_by_device_and_day_and_of_the_shipped_model(path: Path, script) -> None:
     results = read_results(path)
     assert script("gate").baseline_name(results) == path.name
+    assert results.model_sha256 == shipped_model()
+
+
+def shipped_model() -> str:
     bundle = open_bundle(Path(__file__).parents[2] / "models" / "lgg-unet-s" / "lgg-unet-s.bundle")
-    assert results.model_sha256 == bundle.file_sha256(bundle.path / "model.onnx")
+    return bundle.file_sha256(bundle.path / "model.onnx")

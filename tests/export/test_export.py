@@ -111,6 +111,13 @@ def test_the_manifest_says_what_the_network_takes_and_gives(bundle: Bundle, chec
         "dtype": "float32",
         "statistics": None,
         "classes": ["background", "tumour"],
+        "segments": [
+            {
+                "label": "Lesion",
+                "category": {"value": "49755003", "scheme": "SCT", "meaning": "Morphologically Abnormal Structure"},
+                "type": {"value": "52988006", "scheme": "SCT", "meaning": "Lesion"},
+            }
+        ],
         "postprocessing": to_dict(checkpoint.postprocessing),
     }
     assert bundle.preprocessing == checkpoint.preprocessing

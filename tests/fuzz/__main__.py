@@ -1,4 +1,4 @@
-"""Fuzz a reader, guided by what it reaches: `python tests/fuzz TARGET [options of libFuzzer] [folder, or a file to read]`."""
+"""Fuzz a reader, guided by what it reaches: `python tests/fuzz TARGET [options of libFuzzer] [folder or file]`."""
 
 from __future__ import annotations
 

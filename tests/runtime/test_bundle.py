@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tumortrace_runtime.algorithm import LESION
 from tumortrace_runtime.bundle import CONFIDENCE, MANIFEST, SEAL, open_bundle
 from tumortrace_runtime.confidence import Confidence, Distance, OodReference
 from tumortrace_runtime.errors import BackendError, BundleError
@@ -231,11 +232,28 @@ def test_a_manifest_that_is_no_object_is_refused(manifest: bytes, bundle: Path) 
         (lambda manifest: manifest["input"]["preprocessing"].update(fit="crop"), "fit is 'crop'"),
         (lambda manifest: manifest["input"]["preprocessing"].update(zoom=1), "unknown setting zoom"),
         (lambda manifest: manifest["output"]["postprocessing"].update(threshold=2), "threshold is 2"),
+        (lambda manifest: manifest["output"].update(segments=[]), "0 segments, but has 2 classes"),
+        (lambda manifest: manifest["output"].update(segments=None), "wrong kind"),
+        (lambda manifest: manifest["output"]["segments"][0].pop("type"), "type is missing"),
+        (lambda manifest: manifest["output"]["segments"][0].update(label="a\\b"), "without a backslash wanted"),
+        (lambda manifest: manifest["output"]["segments"][0].update(label=" "), "1 to 64 printable"),
+        (lambda manifest: manifest["output"]["segments"][0]["type"].update(value="1" * 17), "1 to 16 printable"),
     ],
 )
 def test_a_missing_field_or_one_of_another_kind_is_told(change: Edit, told: str, bundle: Path) -> None:
     with pytest.raises(BundleError, match=told):
         open_bundle(edit(bundle, change))
+
+
+def test_a_bundle_says_what_it_segments_or_else_lesions(bundle: Path) -> None:
+    tumour = {
+        "label": "Tumour",
+        "category": {"value": "49755003", "scheme": "SCT", "meaning": "Morphologically Abnormal Structure"},
+        "type": {"value": "108369006", "scheme": "SCT", "meaning": "Neoplasm"},
+    }
+    assert open_bundle(edit(bundle, lambda manifest: manifest["output"].pop("segments"))).segments == (LESION,)
+    (segment,) = open_bundle(edit(bundle, lambda manifest: manifest["output"].update(segments=[tumour]))).segments
+    assert to_dict(segment) == tumour
 
 
 def test_a_place_without_a_bundle_is_told(tmp_path: Path) -> None:

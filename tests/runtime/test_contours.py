@@ -46,13 +46,15 @@ def area(corners: np.ndarray) -> float:
 
 
 def drawn_slowly(mask: np.ndarray, joined: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The parts of a mask with their holes filled, and the holes."""
+    """The parts of a mask with their holes filled, and the holes with the parts in them."""
     corners, edges = np.ones((3, 3)), None
     parts, count = ndimage.label(mask, corners if joined else edges)
     outside = np.pad(mask == 0, 1, constant_values=True)
     gaps, gap_count = ndimage.label(outside, edges if joined else corners)
-    holes = [(gaps == gap)[1:-1, 1:-1] for gap in range(1, gap_count + 1) if gap != gaps[0, 0]]
-    solid = []
+    solid, holes = [], []
+    for gap in {*range(1, gap_count + 1)} - {gaps[0, 0]}:
+        around, _ = ndimage.label(gaps != gap, corners if joined else edges)
+        holes.append((around != around[0, 0])[1:-1, 1:-1])
     for part in range(1, count + 1):
         around, _ = ndimage.label(np.pad(parts != part, 1, constant_values=True), edges if joined else corners)
         solid.append((around != around[0, 0])[1:-1, 1:-1])
@@ -66,6 +68,7 @@ def as_set(images: list[np.ndarray]) -> set[bytes]:
 @given(masks())
 @example(np.array([[1, 0], [0, 1]], np.uint8))
 @example(np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.uint8))
+@example(np.pad(np.pad(np.pad(np.ones((1, 1), np.uint8), 1), 1, constant_values=1), 1))
 def test_every_part_and_every_hole_has_one_border(mask):
     contours = mask_contours(mask)
 

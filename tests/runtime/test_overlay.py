@@ -14,6 +14,7 @@ from tumortrace_runtime.overlay import (
     draw_overlay,
     intensity_window,
     largest_slice,
+    mark,
     spread_slices,
 )
 
@@ -114,3 +115,19 @@ def test_the_largest_slice_counts_the_union():
     assert largest_slice(a, b) == 3
     assert largest_slice(b) == 3
     assert largest_slice(np.zeros((5, 4, 4))) == 2
+
+
+@pytest.mark.parametrize("columns", [1, 30, 468, 469, 2000])
+def test_words_stand_above_a_picture_that_is_wide_enough_for_them(columns):
+    picture = np.full((7, columns, 3), 99, np.uint8)
+    marked = mark(picture, "Research output, not a medical device")
+    np.testing.assert_array_equal(marked[28:, :columns], picture)
+    assert not marked[28:, columns:].any()
+    letters = marked[:28].any(axis=(0, 2))
+    assert letters.any()
+    assert not letters[:10].any()
+    assert not letters[-10:].any()
+    np.testing.assert_array_equal(
+        np.trim_zeros(letters),
+        np.trim_zeros(mark(picture[:, :1], "Research output, not a medical device")[:28].any(axis=(0, 2))),
+    )

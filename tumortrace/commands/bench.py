@@ -246,7 +246,7 @@ def _table(results: Results) -> str:
                 *(f"{found[name]:.0f}" for name in ("p50", "p90", "p99")),
                 f"{median(sample.in_memory_ms for sample in each.samples):.0f}",
                 f"{results.slices_per_s(each):.0f}",
-                f"{100 * candidate_noise(each):.0f} %",
+                "" if results.rounds == 1 else f"{100 * candidate_noise(each):.0f} %",
                 "" if each.start is None else f"{each.start.first_mask_ms:.0f}",
                 "" if each.start is None else f"{each.start.peak_bytes / 1e6:.0f}",
             )

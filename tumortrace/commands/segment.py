@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 )
 @engine_options
 @key_option
+@click.option("--with-identity", is_flag=True, help="Name a DICOM study's patient in result.json, else nowhere there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def command(
     bundle: Path,
@@ -48,6 +49,7 @@ def command(
     layout: str | None,
     mapping_path: Path | None,
     conditions: tuple[str, ...],
+    with_identity: bool,
     as_json: bool,
     **engine: Any,
 ) -> None:
@@ -60,7 +62,7 @@ def command(
     be used is named with the reason, and the rest goes on (exit code 5).
     """
     from tumortrace_runtime.errors import ScanError, TumorTraceError
-    from tumortrace_runtime.io import ChannelMapping, find_cases, load_mapping, without_case
+    from tumortrace_runtime.io import ChannelMapping, find_cases, load_mapping, prepare_writing, without_case
     from tumortrace_runtime.io.dicom.conditions import parse_channels
     from tumortrace_runtime.segmenter import Segmenter
 
@@ -79,11 +81,12 @@ def command(
             refused.append(str(problem))
     results = []
     if cases:
+        prepare_writing({files.layout for files in cases})
         with _without_empty(out), Segmenter(bundle, **engine) as segmenter, progress_bar(cases, "segmenting") as shown:
             coming = _read_ahead(cases, mapping, segmenter.bundle.preprocessing.channels)
             for files, read in zip(shown, coming, strict=True):
                 try:
-                    results.append(_segment(segmenter, files, read.result, out))
+                    results.append(_segment(segmenter, files, read.result, out, with_identity=with_identity))
                 except TumorTraceError as problem:
                     refused.append(str(problem))
     if as_json:
@@ -123,12 +126,16 @@ def _read_ahead(
         yield from begun
 
 
-def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], out: Path) -> dict[str, Any]:
+def _segment(
+    segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], out: Path, *, with_identity: bool
+) -> dict[str, Any]:
     """Segment and write one case; what stands in its result.json, where decoding is what was waited for the scan."""
+    from tumortrace_runtime.algorithm import algorithm_of
     from tumortrace_runtime.files import atomic_directory, write_json
-    from tumortrace_runtime.io import write_mask
+    from tumortrace_runtime.io import write_mask, write_overlay
+    from tumortrace_runtime.io.dicom import DicomGeometry
+    from tumortrace_runtime.io.dicom.identity import identity
     from tumortrace_runtime.overlay import draw_montage
-    from tumortrace_runtime.png import encode_png
     from tumortrace_runtime.preprocess import reference_number
 
     with atomic_directory(out / files.case_id) as folder:
@@ -137,10 +144,11 @@ def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], o
         decoded = time.perf_counter()
         result = segmenter.segment(scan)
         segmented = time.perf_counter()
-        masks = write_mask(scan, result.mask, folder)
+        algorithm = algorithm_of(segmenter.bundle, result)
+        masks = write_mask(scan, result.mask, folder, algorithm)
         channel = reference_number(scan.channels)
         overlay = draw_montage(scan.voxels[..., channel], result.mask, caption=files.case_id)
-        (folder / "overlay.png").write_bytes(encode_png(overlay))
+        overlays = write_overlay(scan, overlay, folder, algorithm)
         values = result.to_dict()
         values["timings_ms"] |= {
             "decode": round((decoded - started) * 1e3, 3),
@@ -152,9 +160,12 @@ def _segment(segmenter: Segmenter, files: CaseFiles, read: Callable[[], Scan], o
             "shape": list(result.mask.shape),
             "spacing_mm": scan.geometry.spacing_mm,
             "masks": [path.name for path in masks],
+            "overlays": [path.name for path in overlays],
             **({"channels": [dataclasses.asdict(origin) for origin in scan.origins]} if scan.origins else {}),
             **values,
         }
+        if with_identity and isinstance(scan.geometry, DicomGeometry):
+            summary["identity"] = identity(scan.geometry.source)
         write_json(folder / "result.json", summary)
     return summary | {"folder": str(out / files.case_id)}
 

@@ -218,7 +218,7 @@ def load_peers(path: Path, given: PeerInput) -> list[PeerRunner]:
             raise InputError(f"{path}: has no function `load`.")
         peers: list[Peer] = module.load(given)
     except ImportError as problem:
-        raise InputError(f"{path}: {problem}; pip install 'tumortrace[bench]' brings what peers want.") from problem
+        raise InputError(f"{path}: {problem}; benchmarks/README.md says what brings peers' packages.") from problem
     finally:
         sys.path.remove(str(path.parent.resolve()))
     return [PeerRunner(peer, given.threads) for peer in peers]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -10,9 +10,11 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from tumortrace_runtime.algorithm import Algorithm
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.files import is_text
 from tumortrace_runtime.io.folders import subfolders
+from tumortrace_runtime.io.magic import is_dicom
 from tumortrace_runtime.io.mapping import load_mapping
 from tumortrace_runtime.io.scan import (
     CHANNELS,
@@ -39,10 +41,12 @@ __all__ = [
     "find_cases",
     "load_layout",
     "load_mapping",
+    "prepare_writing",
     "read_case",
     "without_case",
     "write_case",
     "write_mask",
+    "write_overlay",
 ]
 
 LAYOUTS: Mapping[str, str] = {
@@ -76,8 +80,6 @@ def find_cases(root: Path, layout: str | None = None, mapping: ChannelMapping | 
         ScanError: `root` is not a folder, holds no case, or holds cases of several layouts.
         InputError: there are DICOM files, and pydicom is not installed.
     """
-    from tumortrace_runtime.io.dicom.files import is_dicom  # with its layout, which needs what is above this module
-
     if not root.is_dir() and not is_dicom(root):
         raise ScanError(f"{root}: {'is a file' if root.exists() else 'does not exist'}; a folder of scans is wanted.")
     if root.is_file():
@@ -139,14 +141,48 @@ def write_case(layout: str, scan: Scan, root: Path) -> Path:
     return load_layout(layout).write_case(scan, root)
 
 
-def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path) -> list[Path]:
-    """Write `mask`, (slices, rows, columns) uint8 classes on the scan's grid, in the scan's own geometry and format.
+def prepare_writing(layouts: Iterable[str]) -> None:
+    """Load what writing masks takes in these layouts, so that what is missing is told before a scan is segmented.
 
     Raises:
-        ScanError: the mask is not on the scan's grid, or the layout cannot hold its classes.
+        InputError: a library is not installed.
+    """
+    for name in layouts:
+        load_layout(name).prepare_writing()
+
+
+def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path, algorithm: Algorithm | None = None) -> list[Path]:
+    """Write `mask`, (slices, rows, columns) uint8 classes on the scan's grid, in the scan's own geometry and format.
+
+    Args:
+        scan: what the mask is of.
+        mask: the classes.
+        folder: where the files go; made when it is missing.
+        algorithm: what made the mask, which DICOM wants to know and other formats do not tell.
+
+    Raises:
+        ScanError: the mask is not on the scan's grid, the layout cannot hold its classes, or wants an algorithm.
         OutputError: nothing could be written; nothing is left behind.
     """
-    return load_layout(scan.files.layout).write_mask(scan, mask, folder)
+    return load_layout(scan.files.layout).write_mask(scan, mask, folder, algorithm)
+
+
+def write_overlay(
+    scan: Scan, picture: npt.NDArray[np.uint8], folder: Path, algorithm: Algorithm | None = None
+) -> list[Path]:
+    """Write a picture of a scan and its mask as `overlay.png`, and in the scan's own format where that has pictures.
+
+    Args:
+        scan: what is shown.
+        picture: (rows, columns, 3) uint8 RGB; it must not name the patient.
+        folder: where the files go; made when it is missing.
+        algorithm: what made the mask, as for `write_mask`.
+
+    Raises:
+        ScanError: the layout wants an algorithm.
+        OutputError: nothing could be written; nothing is left behind.
+    """
+    return load_layout(scan.files.layout).write_overlay(scan, picture, folder, algorithm)
 
 
 def _names(files: CaseFiles) -> list[str]:

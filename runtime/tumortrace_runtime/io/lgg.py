@@ -17,11 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tumortrace_runtime.algorithm import Algorithm
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.files import atomic_directory
 from tumortrace_runtime.io.folders import case_folders, file_names, write_together
 from tumortrace_runtime.io.images import read_tiff, write_tiff
+from tumortrace_runtime.io.pictures import write_overlay as write_overlay
 from tumortrace_runtime.io.scan import MAX_VOXELS, CaseFiles, ChannelMapping, Geometry, Scan, check_channels, check_mask
+from tumortrace_runtime.libraries import import_library
 from tumortrace_runtime.preprocess import replaced_channels
 
 LAYOUT_CHANNELS = ("t1", "flair", "t1ce")
@@ -102,7 +105,16 @@ def write_case(scan: Scan, root: Path) -> Path:
     return target
 
 
-def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path) -> list[Path]:
+def prepare_writing() -> None:
+    """Load what writing takes.
+
+    Raises:
+        InputError: Pillow is not installed.
+    """
+    import_library("PIL.Image")
+
+
+def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path, algorithm: Algorithm | None = None) -> list[Path]:
     """Write `mask`, (slices, rows, columns) of 0 and 1, as `NAME_<n>_mask.tif` of 0 and 255, a file a slice.
 
     Raises:

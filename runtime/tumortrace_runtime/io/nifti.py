@@ -10,12 +10,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from tumortrace_runtime.algorithm import Algorithm
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.files import atomic_directory, atomic_file
 from tumortrace_runtime.io.folders import case_folders, file_names
 from tumortrace_runtime.io.nifti_header import grid_distance_mm
+from tumortrace_runtime.io.pictures import write_overlay as write_overlay
 from tumortrace_runtime.io.scan import CHANNELS, CaseFiles, ChannelMapping, Scan, check_channels, check_mask
-from tumortrace_runtime.io.volumes import NiftiGeometry, axis_aligned, read_volume, write_volume
+from tumortrace_runtime.io.volumes import (
+    NiftiGeometry,
+    axis_aligned,
+    nibabel,
+    read_volume,
+    write_volume,
+)
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL, replaced_channels
 
 WANTED = "*_flair.nii.gz, *_t1.nii.gz, *_t1ce.nii.gz, *_t2.nii.gz, or the files of a mapping"
@@ -96,7 +104,16 @@ def write_case(scan: Scan, root: Path) -> Path:
     return target
 
 
-def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path) -> list[Path]:
+def prepare_writing() -> None:
+    """Load what writing takes.
+
+    Raises:
+        InputError: nibabel is not installed.
+    """
+    nibabel()
+
+
+def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path, algorithm: Algorithm | None = None) -> list[Path]:
     """Write `mask`, (slices, rows, columns) classes, as `<case_id>_mask.nii.gz` on the grid of the scan's own files.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tumortrace_runtime.algorithm import Algorithm
 from tumortrace_runtime.errors import ScanError
 
 CHANNELS = ("t1", "flair", "t1ce", "t2")
@@ -198,8 +199,28 @@ class Layout(Protocol):
         """
         ...
 
-    def write_mask(self, scan: Scan, mask: npt.NDArray[np.uint8], folder: Path) -> list[Path]:
+    def prepare_writing(self) -> None:
+        """Load what `write_mask` and `write_overlay` take.
+
+        Raises:
+            InputError: a library is not installed.
+        """
+        ...
+
+    def write_mask(
+        self, scan: Scan, mask: npt.NDArray[np.uint8], folder: Path, algorithm: Algorithm | None
+    ) -> list[Path]:
         """Write `mask`, (slices, rows, columns) classes on the scan's grid, in the scan's own geometry and format.
+
+        Raises:
+            OutputError: nothing could be written; nothing is left behind.
+        """
+        ...
+
+    def write_overlay(
+        self, scan: Scan, picture: npt.NDArray[np.uint8], folder: Path, algorithm: Algorithm | None
+    ) -> list[Path]:
+        """Write a picture, (rows, columns, 3) RGB, as `overlay.png`, and in the scan's own format where it has one.
 
         Raises:
             OutputError: nothing could be written; nothing is left behind.

@@ -82,8 +82,18 @@ def write_volume(path: Path, voxels: npt.NDArray[np.generic], geometry: NiftiGeo
     back = nib.orientations.ornt_transform(
         nib.orientations.axcodes2ornt(SCAN_AXES), nib.io_orientation(geometry.affine)
     )
-    stored = nib.orientations.apply_orientation(voxels, back).reshape(geometry.shape)
-    header = geometry.header.copy()
+    write_stored(path, nib.orientations.apply_orientation(voxels, back).reshape(geometry.shape), geometry.header)
+
+
+def write_stored(path: Path, stored: npt.NDArray[np.generic], header: Any) -> None:
+    """Write an array in the file's own axes, unscaled, with the codes, qform and sform of a nibabel header.
+
+    Raises:
+        ScanError: NIfTI has no such dtype.
+        InputError: nibabel is not installed.
+    """
+    nib = nibabel()
+    header = header.copy()
     header.extensions.clear()
     for field in ("cal_min", "cal_max"):  # the display range of the image says nothing about what is written here
         header[field] = 0
@@ -103,11 +113,12 @@ def axis_aligned(shape: tuple[int, int, int], spacing_mm: tuple[float, float, fl
         InputError: nibabel is not installed.
     """
     slice_mm, row_mm, column_mm = spacing_mm
-    return placed((shape[2], shape[1], shape[0]), np.diag((-column_mm, -row_mm, slice_mm, 1.0)))
+    affine = np.diag((-column_mm, -row_mm, slice_mm, 1.0))
+    return NiftiGeometry(spacing_mm, scanner_header(shape[::-1], affine), shape[::-1], affine)
 
 
-def placed(shape: tuple[int, int, int], affine: npt.NDArray[np.float64]) -> NiftiGeometry:
-    """The geometry of voxels stored with this shape and affine, (4, 4) to millimetres right, anterior, superior.
+def scanner_header(shape: tuple[int, ...], affine: npt.NDArray[np.float64]) -> Any:
+    """A nibabel header for stored indices that an affine takes to millimetres right, anterior, superior.
 
     Raises:
         InputError: nibabel is not installed.
@@ -117,9 +128,7 @@ def placed(shape: tuple[int, int, int], affine: npt.NDArray[np.float64]) -> Nift
     header.set_xyzt_units("mm")
     header.set_qform(affine, code="scanner")
     header.set_sform(affine, code="scanner")
-    sizes_mm = np.linalg.norm(affine[:3, :3], axis=0)
-    slice_mm, row_mm, column_mm = (float(sizes_mm[axis]) for axis in _stored_axes(affine))
-    return NiftiGeometry((slice_mm, row_mm, column_mm), header, shape, affine)
+    return header
 
 
 def nibabel() -> Any:

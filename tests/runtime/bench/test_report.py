@@ -92,6 +92,11 @@ def test_a_noisy_machine_and_what_was_not_run_are_told(make_results):
     assert "too noisy" not in make_page([make_results(1)])
 
 
+def test_one_round_has_no_spread(make_results):
+    assert "<td>one round</td>" in make_page([make_results(1, rounds=1)])
+    assert "one round" not in make_page([make_results(1)])
+
+
 def test_runs_of_different_models_are_refused(make_results):
     with pytest.raises(InputError, match="report: results of model cccccccccccc and of aaaaaaaaaaaa given"):
         make_page([replace(make_results(1), model_sha256="c" * 64), make_results(2)])

@@ -98,7 +98,7 @@ def test_patients_that_the_model_has_seen_are_not_tested(
     [
         (None, "no such Python file of peers"),
         ("x = 1", "has no function `load`"),
-        ("import no_such_package", "No module named 'no_such_package'; pip install 'tumortrace[bench]'"),
+        ("import no_such_package", "No module named 'no_such_package'; benchmarks/README.md says"),
     ],
 )
 def test_a_peer_that_cannot_be_loaded_is_refused(

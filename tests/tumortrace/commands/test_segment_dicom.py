@@ -8,17 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import highdicom
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 
 from tumortrace.phantom import DicomForm, Phantom, write_phantom
 from tumortrace_runtime.io import find_cases
 from tumortrace_runtime.io.dicom import DicomGeometry
 
-pydicom = pytest.importorskip("pydicom")
-
 Program = Callable[..., Any]
+EXACT_MM = 0.001
 FORMS = [
     DicomForm(),
     DicomForm(enhanced=True, axes="PIR"),
@@ -50,15 +51,59 @@ def test_a_study_gets_a_mask_where_its_lesions_are(
     assert isinstance(geometry, DicomGeometry)
     assert result["spacing_mm"] == pytest.approx(geometry.spacing_mm)
 
-    image = nibabel.load(folder / result["masks"][0])
-    mask = np.asarray(image.dataobj)
-    in_ras = np.diag((-1.0, -1.0, 1.0, 1.0)) @ geometry.affine
-    np.testing.assert_allclose(image.affine, in_ras[:, [2, 1, 0, 3]], atol=1e-3)
-    assert mask.sum() == sum(lesion["voxels"] for lesion in result["lesions"]) > 0
+    assert {path.name for path in folder.iterdir()} == {*result["masks"], *result["overlays"], "result.json"}
+    segmentation, nifti = (folder / name for name in result["masks"])
+    image = nibabel.load(nifti)
+    mask = geometry.source.to_scan(np.asarray(image.dataobj).T)
     truth = phantom.scan.truth
     assert truth is not None
-    found = mask.T > 0
-    assert 2 * (found & (truth > 0)).sum() / (found.sum() + truth.sum()) > 0.3  # one threshold on FLAIR finds as much
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.3  # one threshold on FLAIR finds as much
+
+    volume = highdicom.seg.segread(segmentation).get_volume(combine_segments=True)
+    assert volume.array.sum() == mask.sum() == sum(lesion["voxels"] for lesion in result["lesions"]) > 0
+    centroid = centroid_mm(geometry.affine, mask)
+    np.testing.assert_allclose(centroid_mm(volume.affine, volume.array), centroid, atol=EXACT_MM)
+    np.testing.assert_allclose(centroid_mm(image.affine, image.dataobj) * (-1, -1, 1), centroid, atol=EXACT_MM)
+
+
+def centroid_mm(affine: Any, mask: Any) -> Any:
+    return nibabel.affines.apply_affine(affine, np.argwhere(mask)).mean(axis=0)
+
+
+def test_the_segmentation_names_the_bundle(tumortrace: Program, tiny_bundle: Path, tmp_path: Path) -> None:
+    study, _ = written(tmp_path)
+    assert tumortrace("segment", tiny_bundle, study, "-o", tmp_path / "out").code == 0
+    result = result_of(tmp_path / "out")
+    (segment,) = pydicom.dcmread(tmp_path / "out" / result["case_id"] / result["masks"][0]).SegmentSequence
+    (made_by,) = segment.SegmentationAlgorithmIdentificationSequence
+    assert (made_by.AlgorithmName, made_by.AlgorithmVersion) == (result["bundle"], result["bundle_sha256"])
+    assert result["model_sha256"] in made_by.AlgorithmParameters
+
+
+def test_a_patient_is_named_to_those_alone_who_ask(tumortrace: Program, tiny_bundle: Path, tmp_path: Path) -> None:
+    study, _ = written(tmp_path)
+    for path in study.rglob("*.dcm"):
+        image = pydicom.dcmread(path)
+        image.PatientName, image.PatientID, image.AccessionNumber = "Secret^Sam", "SECRET-1", "SECRET-2"
+        image.save_as(path)
+    ended = tumortrace("segment", tiny_bundle, study, "-o", tmp_path / "out", "--json")
+    (out,) = (tmp_path / "out").iterdir()
+    said = ended.out + ended.err + "".join(map(str, out.iterdir())) + (out / "result.json").read_text()
+    assert ended.code == 0
+    assert "secret" not in said.lower()
+    asked = tumortrace("segment", tiny_bundle, study, "-o", tmp_path / "asked", "--json", "--with-identity")
+    (result,) = json.loads(asked.out)["results"]
+    assert (result["identity"]["PatientName"], result["identity"]["PatientID"]) == ("Secret^Sam", "SECRET-1")
+
+
+def test_a_repeat_gives_the_same_files(tumortrace: Program, tiny_bundle: Path, tmp_path: Path) -> None:
+    study, _ = written(tmp_path)
+    first, again = tmp_path / "first", tmp_path / "again"
+    for out in (first, again):
+        assert tumortrace("segment", tiny_bundle, study, "-o", out).code == 0
+    for path in first.glob("*/*"):
+        if path.name != "result.json":  # which tells times
+            assert path.read_bytes() == (again / path.relative_to(first)).read_bytes()
 
 
 def test_the_result_says_which_series_were_taken_and_why(

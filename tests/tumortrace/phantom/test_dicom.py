@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from click.testing import CliRunner
 
@@ -15,8 +16,6 @@ from tumortrace.phantom import DicomForm
 from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.io import find_cases, read_case
 from tumortrace_runtime.io.dicom import DicomGeometry
-
-pydicom = pytest.importorskip("pydicom")
 
 
 def run(out: Path, *options: str) -> Any:

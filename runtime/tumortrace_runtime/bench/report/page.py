@@ -128,7 +128,7 @@ def _candidate_row(results: Results, number: int, candidate: Candidate) -> list[
         *(f"{found[name]:.0f}" for name in ("p50", "p90", "p99")),
         f"{median(sample.in_memory_ms for sample in candidate.samples):.0f}",
         f"{results.slices_per_s(candidate):.0f}",
-        f"{100 * candidate_noise(candidate):.0f} %",
+        "one round" if results.rounds == 1 else f"{100 * candidate_noise(candidate):.0f} %",
         *(
             (f"{start.first_mask_ms:.0f}", f"{start.peak_bytes / 1e6:.0f}", f"{start.growth_bytes / 1e6:+.1f}")
             if start

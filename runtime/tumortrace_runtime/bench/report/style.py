@@ -33,6 +33,7 @@ polyline.trend { stroke-width: 1.5; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: 4px 7px; border-bottom: 1px solid var(--faint); text-align: right; white-space: nowrap; }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
+th, td:nth-child(2) { white-space: normal; } th { vertical-align: bottom; }
 .reason { color: var(--soft); font-size: 13px; } .warning { color: var(--warn); font-weight: 600; }
 .legend { list-style: none; padding: 0; display: flex; gap: 18px; flex-wrap: wrap; }
 .key { display: inline-block; width: 14px; height: 14px; margin-right: 6px; vertical-align: -2px; }

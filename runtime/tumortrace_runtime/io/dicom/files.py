@@ -12,26 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from tumortrace_runtime.errors import InputError, ScanError
+from tumortrace_runtime.io.magic import is_dicom
 from tumortrace_runtime.libraries import import_library
 
-_PREAMBLE_BYTES = 128
-_MAGIC = b"DICM"
 _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH = 64
-_OF_OTHER_LAYOUTS = (".tif", ".nii", ".nii.gz")
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file says at its beginning that it is DICOM (PS3.10, section 7.1)."""
-    if path.name.endswith(_OF_OTHER_LAYOUTS) or not path.is_file():
-        return False
-    try:
-        with path.open("rb") as stream:
-            return stream.read(_PREAMBLE_BYTES + len(_MAGIC))[_PREAMBLE_BYTES:] == _MAGIC
-    except OSError as problem:
-        raise ScanError(f"{path}: cannot be read ({problem.strerror}).") from problem
 
 
 def instance_files(root: Path) -> list[Path]:

@@ -73,12 +73,19 @@ class DicomGeometry(Geometry):
             voxel centres.
         frame_of_reference_uid: of these coordinates.
         source: the series on whose grid the scan is.
+        others: those that its other channels are from.
     """
 
     _: KW_ONLY
     affine: npt.NDArray[np.float64]
     frame_of_reference_uid: str
     source: Source
+    others: tuple[Source, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Every series that the scan is from, that of its grid first."""
+        return (self.source, *self.others)
 
 
 def geometry_of(source: Source, frame_of_reference_uid: str) -> DicomGeometry:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
-from tumortrace_runtime.files import atomic_file, sha256_bytes
+from tumortrace_runtime.files import sha256_bytes
 from tumortrace_runtime.io.dicom.files import instance_files, read_header
 from tumortrace_runtime.io.dicom.geometry import DicomGeometry, geometry_of
 from tumortrace_runtime.io.dicom.grids import METHOD, resample, same_grid
@@ -17,13 +18,11 @@ from tumortrace_runtime.io.dicom.pixels import Pixels
 from tumortrace_runtime.io.dicom.selection import Choice, select_series
 from tumortrace_runtime.io.dicom.series import Volume, by_series, by_study, open_volume, read_values, unsuitable
 from tumortrace_runtime.io.dicom.summary import SeriesSummary, summarise
-from tumortrace_runtime.io.scan import CaseFiles, ChannelMapping, ChannelOrigin, Scan, check_mask
-from tumortrace_runtime.io.volumes import placed, write_volume
+from tumortrace_runtime.io.scan import CaseFiles, ChannelMapping, ChannelOrigin, Scan
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL, replaced_channels
 
 WANTED = "DICOM files of MR series"
 
-_LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0, 1.0))
 _ID_DIGITS = 16
 
 
@@ -66,7 +65,9 @@ def read(
         for place in dict.fromkeys(choice.series for choice in choices.values())
     }
     reference = REFERENCE_CHANNEL if REFERENCE_CHANNEL in choices else next(iter(choices))
-    geometry = _geometry(volumes[choices[reference].series])
+    target = choices[reference].series
+    others = tuple(volume.source for place, volume in volumes.items() if place != target)
+    geometry = replace(_geometry(volumes[target]), others=others)
     voxels, origins = _on_one_grid(choices, volumes, summaries, reference)
     names = tuple(choices)
     return Scan(
@@ -86,24 +87,6 @@ def write_case(scan: Scan, root: Path) -> Path:
         ScanError: always.
     """
     raise ScanError(f"{scan.case_id}: no study is written in the dicom layout; write it as nifti.")
-
-
-def write_mask(scan: Scan, mask: npt.NDArray[np.uint8], folder: Path) -> list[Path]:
-    """Write `mask`, (slices, rows, columns) classes, as `<case_id>_mask.nii.gz` where the scan lies.
-
-    Raises:
-        ScanError: the mask is not on the scan's grid.
-        OutputError: the file could not be written; nothing is left behind.
-        InputError: nibabel is not installed.
-    """
-    check_mask(scan, mask)
-    assert isinstance(scan.geometry, DicomGeometry)
-    slices, rows, columns = mask.shape
-    affine = _LPS_TO_RAS @ scan.geometry.affine[:, [2, 1, 0, 3]]
-    target = folder / f"{scan.case_id}_mask.nii.gz"
-    with atomic_file(target) as path:
-        write_volume(path, mask, placed((columns, rows, slices), affine))
-    return [target]
 
 
 def _case(root: Path, study_uid: str, paths: Sequence[Path]) -> CaseFiles:

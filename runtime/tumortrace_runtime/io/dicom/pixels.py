@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import InputError, ScanError
+from tumortrace_runtime.io.dicom import lossless_jpeg
 from tumortrace_runtime.io.dicom.codestream import frame_size
 from tumortrace_runtime.io.dicom.files import damage_told
 from tumortrace_runtime.io.dicom.planes import Plane
@@ -21,8 +22,8 @@ Pixels = npt.NDArray[np.generic]
 CODECS = "dicom-codecs"
 """The extra that brings decoders of compressed images."""
 
-_PLUGINS = ("pydicom", "pyjpegls", "pylibjpeg", "pillow", "gdcm")
-"""In the order in which they are asked. GDCM comes last: it ends the process on some frames that others refuse."""
+_PLUGINS = (lossless_jpeg.PLUGIN, "pydicom", "pyjpegls", "pylibjpeg", "pillow")
+"""In the order in which they are asked. GDCM is not: it ends the process on frames that others refuse."""
 
 _MOST_SIDE_PX = 65535
 _RLE = "1.2.840.10008.1.2.5"
@@ -92,6 +93,7 @@ def _plugin(path: Path, header: Any) -> str:
         decoder = import_library("pydicom.pixels").get_decoder(syntax)
     except NotImplementedError as problem:
         raise ScanError(f"{path}: is compressed as {syntax.name}, which is not read; decompress it first.") from problem
+    lossless_jpeg.add_to(decoder)
     usable = [plugin for plugin in _PLUGINS if plugin in decoder.available_plugins]
     if not usable:
         raise InputError(f"{path}: is compressed as {syntax.name}: {install_command('pydicom', CODECS)}")

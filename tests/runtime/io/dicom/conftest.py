@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pydicom
 import pytest
 
 from tumortrace.phantom.dicom import SEQUENCES, DicomForm, stored_affine, write_series
 from tumortrace.phantom.dicom_headers import SeriesHeader, make_uid
 from tumortrace_runtime.errors import InputError
 from tumortrace_runtime.io import ChannelMapping, Scan, find_cases, read_case
-
-pydicom = pytest.importorskip("pydicom")
 
 Array = npt.NDArray[Any]
 AXIAL = DicomForm()

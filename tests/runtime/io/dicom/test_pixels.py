@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from typing import Any
@@ -139,11 +140,42 @@ def test_compressed_signed_images_give_the_same_values(study: Any, syntax: Any) 
     np.testing.assert_array_equal(study.read().voxels[..., 0], voxels.astype(int) - 200)
 
 
-def test_lossless_jpeg_is_read_with_gdcm(study: Any) -> None:
-    """The commonest compression in archives. Nothing free writes it from Python but GDCM, which reads it here too."""
+@pytest.mark.parametrize("is_signed", [False, True])
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_lossless_jpeg_is_read_without_any_codec(study: Any, enhanced: bool, is_signed: bool) -> None:
+    study.write(form=DicomForm(enhanced))
+    if is_signed:
+        study.edit(signed)
+    study.edit(to_lossless_jpeg)
+    np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels().astype(int) - 200 * is_signed)
+
+
+def test_lossless_jpeg_of_8_bits_is_read(study: Any) -> None:
+    def store(image: Any) -> None:
+        image.PixelData = image.pixel_array.astype(np.uint8).tobytes()
+        image.BitsAllocated, image.BitsStored, image.HighBit = 8, 8, 7
+
+    study.write(voxels=study.voxels() % 256)
+    study.edit(store)
+    study.edit(to_lossless_jpeg)
+    np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels() % 256)
+
+
+def test_damaged_lossless_jpeg_is_refused(study: Any) -> None:
+    def damage(image: Any) -> None:
+        frame = pydicom.encaps.get_frame(image.PixelData, 0, number_of_frames=1).rstrip(b"\0")
+        image.PixelData = pydicom.encaps.encapsulate([frame[:-10] + b"\xff\0" * 4 + frame[-2:]])
+
+    study.write()
+    study.edit(to_lossless_jpeg)
+    study.edit(damage, 2)
+    assert "0003.dcm: cannot be decoded as DICOM" in study.refusal()
+
+
+def test_what_gdcm_writes_as_lossless_jpeg_is_read(study: Any) -> None:
     gdcm = pytest.importorskip("gdcm")
-    folder = study.write()
-    for path in folder.iterdir():
+    voxels = np.random.default_rng(5).integers(0, 4096, study.shape, dtype=np.uint16)
+    for path in study.write(voxels=voxels).iterdir():
         reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
         reader.SetFileName(str(path))
         assert reader.Read()
@@ -155,7 +187,7 @@ def test_lossless_jpeg_is_read_with_gdcm(study: Any) -> None:
         writer.SetFileName(str(path))
         assert writer.Write()
     assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == JPEGLosslessSV1
-    np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels())
+    np.testing.assert_array_equal(study.read().voxels[..., 0], voxels)
 
 
 def test_big_endian_images_give_the_same_values(study: Any) -> None:
@@ -257,6 +289,38 @@ def test_a_codestream_tells_its_size(study: Any, syntax: Any) -> None:
     assert frame_size(encoded) == (32, 40, 1)
     for length in range(12):
         assert frame_size(encoded[:length]) is None
+
+
+def to_lossless_jpeg(image: Any) -> None:
+    """Compresses an image as ITU-T T.81, annex H, has it: first predictor, codes of five bits for sizes 0 to 16."""
+    bits_stored = int(image.BitsStored)
+    frames = image.pixel_array.reshape(-1, image.Rows, image.Columns).astype(int) & ((1 << bits_stored) - 1)
+    image.PixelData = pydicom.encaps.encapsulate([lossless_jpeg(frame, bits_stored) for frame in frames])
+    image["PixelData"].VR, image["PixelData"].is_undefined_length = "OB", True
+    image.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+
+
+def lossless_jpeg(frame: Any, precision: int) -> bytes:
+    predicted = np.roll(frame, 1, axis=1)
+    predicted[1:, 0] = frame[:-1, 0]
+    predicted[0, 0] = 1 << (precision - 1)
+    bits = ""
+    for difference in (frame - predicted).ravel().tolist():
+        size = abs(difference).bit_length()
+        value = difference if difference > 0 else difference + (1 << size) - 1
+        bits += f"{size:05b}" + (f"{value:0{size}b}" if size else "")
+    bits += "1" * (-len(bits) % 8)
+    entropy = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    return (
+        b"\xff\xd8\xff\xc3\0\x0b"
+        + struct.pack(">BHH", precision, *frame.shape)
+        + b"\x01\x01\x11\0\xff\xc4\0\x24\0\0\0\0\0\x11"
+        + bytes(11)
+        + bytes(range(17))
+        + b"\xff\xda\0\x08\x01\x01\0\x01\0\0"
+        + entropy
+        + b"\xff\xd9"
+    )
 
 
 def item(**values: Any) -> pydicom.Dataset:

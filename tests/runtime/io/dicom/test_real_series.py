@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import highdicom
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -13,6 +14,8 @@ import pytest
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.io import CaseFiles, ChannelMapping, find_cases, read_case, write_mask
 from tumortrace_runtime.io.dicom import DicomGeometry
+
+from .truth import ALGORITHM
 
 
 @pytest.fixture
@@ -37,10 +40,15 @@ def test_it_is_a_t1_and_lies_where_its_slices_do(series: CaseFiles, tmp_path: Pa
             assert np.linalg.norm(scan.geometry.affine @ (index - (*nearest, 1))) < 1e-3
             assert scan.voxels[(*nearest, 0)] == image.pixel_array[row, column]
 
-    (path,) = write_mask(scan, (scan.voxels[..., 0] > 100).astype(np.uint8), tmp_path)
-    written = nib.load(path)
-    corner = written.affine @ (63, 255, 255, 1)
-    np.testing.assert_allclose(corner[:3] * (-1, -1, 1), (scan.geometry.affine @ (255, 255, 63, 1))[:3], atol=1e-3)
+    mask = (scan.voxels[..., 0] > 100).astype(np.uint8)
+    segmentation, nifti = write_mask(scan, mask, tmp_path, ALGORITHM)
+    centroid = nib.affines.apply_affine(scan.geometry.affine, np.argwhere(mask).mean(axis=0))
+    volume = highdicom.seg.segread(segmentation).get_volume(combine_segments=True)
+    written = nib.affines.apply_affine(volume.affine, np.argwhere(volume.array).mean(axis=0))
+    np.testing.assert_allclose(written, centroid, atol=1e-3)
+    image = nib.load(nifti)
+    written = nib.affines.apply_affine(image.affine, np.argwhere(image.dataobj).mean(axis=0))
+    np.testing.assert_allclose(written * (-1, -1, 1), centroid, atol=1e-3)
 
 
 def test_what_it_lacks_is_refused_unless_it_is_mapped(series: CaseFiles) -> None:
