@@ -84,6 +84,30 @@ def files_of_at_most() -> Callable[[int], AbstractContextManager[None]]:
     return limited
 
 
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """How a program ended: its exit code and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tumortrace(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run `tumortrace` with arguments through its entry point, in this process."""
+    from tumortrace.cli import main
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["tumortrace", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), said.out, said.err)
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle as `tumortrace-export --int8` writes it, for phantoms of 64 px; a test that changes it copies it first.

@@ -9,6 +9,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from tumortrace.model import ModelConfig, build_model
@@ -54,13 +55,9 @@ class Checkpoint:
         Raises:
             CheckpointError: the weights do not fit the network.
         """
+        _check_fit("the weights", self.model, self.weights)
         network = build_model(self.model)
-        try:
-            network.load_state_dict(dict(self.weights))
-        except RuntimeError as problem:
-            raise CheckpointError(
-                f"the weights do not fit {self.model}: {str(problem).splitlines()[1].strip()}"
-            ) from problem
+        network.load_state_dict(dict(self.weights))
         return network.eval()
 
 
@@ -96,7 +93,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read and verify a checkpoint.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or the checkpoint is of another format or version.
+        CheckpointError: a file is missing or damaged, the checkpoint is of another format or version, or its weights
+            do not fit its network.
     """
     if not (path / CONFIG).is_file():
         raise CheckpointError(f"{path}: is no checkpoint; a folder with {CONFIG} and {WEIGHTS} wanted.")
@@ -105,7 +103,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         found = (config.get("format"), config.get("version")) if isinstance(config, dict) else "no object"
         raise CheckpointError(f"{path / CONFIG}: holds {found}; {FORMAT!r} version {VERSION} wanted.")
     try:
-        return Checkpoint(
+        checkpoint = Checkpoint(
             model=from_dict(ModelConfig, config["model"]),
             preprocessing=from_dict(Preprocessing, config["preprocessing"]),
             postprocessing=from_dict(Postprocessing, config["postprocessing"]),
@@ -120,6 +118,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path / CONFIG}: a field is of the wrong kind ({problem}).") from problem
     except SpecError as problem:
         raise CheckpointError(f"{path / CONFIG}: {problem}") from problem
+    _check_fit(f"{path / WEIGHTS}: its tensors", checkpoint.model, checkpoint.weights)
+    return checkpoint
 
 
 def _load_weights(path: Path, sha256: str) -> dict[str, Tensor]:
@@ -132,3 +132,17 @@ def _load_weights(path: Path, sha256: str) -> dict[str, Tensor]:
         return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as problem:
         raise CheckpointError(f"{path}: cannot be read ({problem}).") from problem
+
+
+def _check_fit(subject: str, config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not those of a network, before memory is taken for what the network says it is."""
+    with torch.device("meta"):
+        wanted = {key: _told(tensor) for key, tensor in build_model(config).state_dict().items()}
+    found = {key: _told(tensor) for key, tensor in weights.items()}
+    if unfit := [key for key in sorted(wanted | found) if found.get(key) != wanted.get(key)]:
+        given, asked = (tensors.get(unfit[0], "nothing") for tensors in (found, wanted))
+        raise CheckpointError(f"{subject} do not fit {config}: {unfit[0]!r} is {given}; {asked} wanted.")
+
+
+def _told(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

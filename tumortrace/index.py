@@ -15,7 +15,15 @@ import numpy as np
 
 from tumortrace.progress import Progress, silent
 from tumortrace_runtime.errors import DatasetError, ScanError
-from tumortrace_runtime.files import canonical_json, read_json, sha256_bytes, sha256_file, write_json
+from tumortrace_runtime.files import (
+    canonical_json,
+    is_text,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    spelled_out,
+    write_json,
+)
 from tumortrace_runtime.io import CaseFiles, ChannelMapping, Scan, find_cases, read_case, without_case
 from tumortrace_runtime.io.mapping import mapping_from_json, mapping_to_json
 
@@ -151,6 +159,8 @@ def prepare(
         InputError: the library that decodes the layout is not installed.
     """
     root = src.resolve()
+    if not is_text(str(root)):
+        raise ScanError(f"{root}: is not UTF-8, or has control characters; rename it.")
     found = find_cases(root, layout, mapping)
     refused = [Refusal(str(folder), f"{folder}: {reason}") for folder, reason in without_case(root, found)]
     cases: dict[str, CaseRecord] = {}
@@ -172,7 +182,8 @@ def save_index(index: Index, path: Path) -> None:
         OutputError: it could not be written.
     """
     content = _content(index)
-    place = {"root": str(index.root), "refused": [asdict(refusal) for refusal in index.refused]}
+    refused = [{key: spelled_out(text) for key, text in asdict(refusal).items()} for refusal in index.refused]
+    place = {"root": str(index.root), "refused": refused}
     write_json(path, {**content, **place, "sha256": index.sha256})
 
 

@@ -28,7 +28,7 @@ class ModelConfig:
         architecture: "compact" (see `CompactUNet`) or "classic" (see `ClassicUNet`).
         in_channels: channels of the input: sequences times slices of context.
         classes: channels of the logits; 1 is tumour against everything else.
-        widths: channels per level, from the finest; each a multiple of 16.
+        widths: channels per level, from the finest; two to eight multiples of 16, up to 4096.
         stem: space-to-depth factor of the compact architecture; 1 for the classic one.
     """
 
@@ -42,8 +42,8 @@ class ModelConfig:
         require(self.architecture in ("compact", "classic"), "architecture", self.architecture, "compact or classic")
         require(1 <= self.in_channels <= 256, "in_channels", self.in_channels, "1 to 256")
         require(1 <= self.classes <= 16, "classes", self.classes, "1 to 16")
-        widths_hold = len(self.widths) >= 2 and all(width > 0 and width % 16 == 0 for width in self.widths)
-        require(widths_hold, "widths", self.widths, "two or more multiples of 16")
+        widths_hold = 2 <= len(self.widths) <= 8 and all(0 < width <= 4096 and width % 16 == 0 for width in self.widths)
+        require(widths_hold, "widths", self.widths, "two to eight multiples of 16, up to 4096,")
         require(self.stem in (1, 2, 4), "stem", self.stem, "1, 2 or 4")
 
     @property

@@ -7,7 +7,6 @@ the manifest comes first and says what follows, and whatever is not that, byte f
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import struct
@@ -19,7 +18,7 @@ from typing import Any, BinaryIO
 
 from tumortrace_runtime.bundle import MANIFEST, SEAL, open_bundle, seal_of
 from tumortrace_runtime.errors import BundleError, OutputError
-from tumortrace_runtime.files import atomic_directory, atomic_file, sha256_bytes
+from tumortrace_runtime.files import atomic_directory, atomic_file, parse_json, sha256_bytes
 from tumortrace_runtime.signature import SIGNATURE, SIGNATURE_BYTES
 
 _BLOCK_BYTES = 512
@@ -180,10 +179,10 @@ def _entries(where: Path, manifest: bytes, *, signed: bool) -> list[_Entry]:
     if signed:
         sizes[SIGNATURE] = SIGNATURE_BYTES
     try:
-        values = json.loads(manifest)
+        values = parse_json(manifest, where, BundleError)
         folder = f"{values['name']}.bundle"
         listed = {name: values["files"][name]["size_bytes"] for name in sorted(values["files"])}
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as problem:
+    except (KeyError, TypeError, AttributeError) as problem:
         raise BundleError(f"{where}: a field is missing or of the wrong kind ({problem}).") from problem
     if unfit := [name for name in listed if not _is_inside(name) or name in (MANIFEST, SEAL, SIGNATURE)]:
         raise BundleError(f"{where}: lists {unfit[0]!r}, which is no place for a file of a bundle.")
@@ -220,10 +219,7 @@ def _with_checksum(*fields: bytes) -> bytes:
 
 
 def _text(where: Path, text: str, limit_bytes: int) -> bytes:
-    try:
-        encoded = text.encode()
-    except UnicodeEncodeError:  # as which Python reads a file name that is not UTF-8
-        encoded = b""
+    encoded = text.encode()
     if not 0 < len(encoded) <= limit_bytes or b"\0" in encoded:
         raise BundleError(f"{where}: {text!r} cannot stand in an archive; at most {limit_bytes} bytes of UTF-8 wanted.")
     return encoded

@@ -10,7 +10,7 @@ from typing import Any
 from tumortrace_runtime.algorithm import LESION, Segment
 from tumortrace_runtime.confidence import Confidence
 from tumortrace_runtime.errors import BackendError, BundleError, SpecError
-from tumortrace_runtime.files import parse_json, read_json, sha256_bytes, sha256_file
+from tumortrace_runtime.files import is_text, parse_json, read_json, sha256_bytes, sha256_file
 from tumortrace_runtime.postprocess import Postprocessing
 from tumortrace_runtime.preprocess import IntegerInput, Preprocessing
 from tumortrace_runtime.settings import from_dict
@@ -237,8 +237,12 @@ def _check_files(path: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
     for name, entry in listed.items():
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise BundleError(f"{path / MANIFEST}: lists {name!r}, which lies outside the bundle.")
+        if not is_text(name):
+            raise BundleError(f"{path / MANIFEST}: lists {name!r}; a file name without control characters wanted.")
         if name not in present:
             raise BundleError(f"{path / name}: is missing.")
+        if (path / name).exists() and not (path / name).is_file():  # a pipe or a device, which may have no end
+            raise BundleError(f"{path / name}: is no file; put the file in its place.")
         if (found := sha256_file(path / name)) != entry["sha256"]:
             wanted = entry["sha256"]
             raise BundleError(f"{path / name}: was altered: its SHA-256 is {found[:12]}…, {wanted[:12]}… wanted.")

@@ -13,6 +13,7 @@ from typing import NoReturn
 import click
 
 from tumortrace_runtime.errors import TumorTraceError
+from tumortrace_runtime.files import spelled_out
 from tumortrace_runtime.libraries import is_optional, missing_library
 
 INTERRUPTED = 130
@@ -44,7 +45,7 @@ def _exit_code(command: click.Command, program: str, extra: str | None) -> int:
     try:
         outcome = command.main(prog_name=program, standalone_mode=False)
     except TumorTraceError as problem:
-        click.echo(f"Error: {problem}", err=True)
+        click.echo(f"Error: {spelled_out(str(problem))}", err=True)
         return problem.exit_code
     except click.ClickException as problem:
         problem.show()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,8 @@ from tumortrace_runtime.errors import InputError, OutputError
 
 PARTIAL = ".partial-"
 """What the temporary name of everything half-written begins with."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 _SYNCED_AT_ONCE = 8
 """A disk that is told of several files at once writes them together: 88 took a fifth of the time on a busy one."""
@@ -58,15 +62,41 @@ def read_json(path: Path, error: type[InputError] = InputError) -> Any:
 
 
 def parse_json(content: bytes, path: Path, error: type[InputError] = InputError) -> Any:
-    """The JSON that was read from `path`.
+    """The JSON that was read from `path`: UTF-8 (RFC 8259), each key once, and text and numbers that others can read.
 
     Raises:
         error: it is none.
     """
     try:
-        return json.loads(content)
+        text = content.decode("utf-8-sig")
+        value = json.loads(text, object_pairs_hook=_unambiguous, parse_constant=_refuse_constant)
+        if _SURROGATE.search(text):
+            canonical_json(value)  # raises where half a character stands alone
     except (ValueError, RecursionError) as problem:
         raise error(f"{path}: is not JSON ({problem}).") from problem
+    return value
+
+
+def _unambiguous(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, of which one reader would take the first and another the last of two equal keys."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError(f"an object with the keys {', '.join(sorted(values)[:8])} has one of them twice")
+    return values
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8 and has no control characters, which a terminal would take for commands."""
+    return not any(unicodedata.category(sign) in ("Cc", "Cs") for sign in text)
+
+
+def spelled_out(text: str) -> str:
+    """`text`, in which the name of a file may stand, with all but line breaks that `is_text` refuses as escapes."""
+    return "".join(sign if sign == "\n" or is_text(sign) else repr(sign)[1:-1] for sign in text)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 import sys
 import types
 import typing
@@ -13,6 +14,11 @@ from typing import Any, TypeVar
 from tumortrace_runtime.errors import SpecError
 
 T = TypeVar("T")
+
+_SHORT = reprlib.Repr()
+"""Shows a value of any length and depth in a few words, as a hostile file may hold them."""
+_SHORT.maxstring = _SHORT.maxother = 100
+_SHORT.maxtuple = _SHORT.maxlist = 16
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -45,7 +51,7 @@ def require(condition: bool, setting: str, value: object, wanted: str) -> None:
         SpecError: `condition` is false.
     """
     if not condition:
-        raise SpecError(f"{setting} is {value!r}; {wanted} wanted.")
+        raise SpecError(f"{setting} is {_SHORT.repr(value)}; {wanted} wanted.")
 
 
 def require_between(settings: object, low: float, high: float, *names: str) -> None:

@@ -147,7 +147,7 @@ def test_a_name_that_a_tar_cannot_hold_safely_is_refused(name: str, manifest: di
     text = json.dumps(values).encode()
     (bundle / MANIFEST).write_bytes(text)
     (bundle / SEAL).write_bytes(seal_of(sha256_bytes(text)))
-    with pytest.raises(BundleError, match=r"without a slash wanted|cannot stand in an archive"):
+    with pytest.raises(BundleError, match=r"without a slash wanted|cannot stand in an archive|is not JSON"):
         pack(bundle, tmp_path / "b.tar")
 
     assert not (tmp_path / "b.tar").exists()
@@ -312,11 +312,16 @@ def test_a_manifest_that_lists_another_place_is_refused(name: str, manifest: dic
     assert "which is no place for a file of a bundle" in refusal(forge(values, (name, b"evil")), tmp_path)
 
 
-@pytest.mark.parametrize("name", ["a" * 101, "a\0b", "\ud800"])
-def test_a_manifest_that_lists_no_name_is_refused(name: str, manifest: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("a" * 101, "cannot stand in an archive"), ("a\0b", "cannot stand in an archive"), ("\ud800", "is not JSON")],
+)
+def test_a_manifest_that_lists_no_name_is_refused(
+    name: str, told: str, manifest: dict[str, Any], tmp_path: Path
+) -> None:
     values = changed(manifest, lambda values: values.update(files={name: {"sha256": "", "size_bytes": 0}}))
 
-    assert "cannot stand in an archive" in refusal(forge(json.dumps(values).encode()), tmp_path)
+    assert told in refusal(forge(json.dumps(values).encode()), tmp_path)
 
 
 def test_a_manifest_that_promises_gigabytes_is_refused_before_anything_is_written(
@@ -340,7 +345,8 @@ def test_a_manifest_of_gigabytes_is_not_read(archive_bytes: bytes, tmp_path: Pat
     [b"", b"[]", b"null", b"{", b"\xff", b"[" * 100_000, b"{}", b'{"name": "x"}', b'{"name": "x", "files": {"a": 1}}'],
 )
 def test_what_is_no_manifest_is_refused(manifest_bytes: bytes, tmp_path: Path) -> None:
-    assert "manifest.json: a field is missing" in refusal(forge(manifest_bytes), tmp_path)
+    said = refusal(forge(manifest_bytes), tmp_path)
+    assert "manifest.json: a field is missing" in said or "manifest.json: is not JSON" in said
 
 
 def test_altered_content_is_named_within_the_archive(archive_bytes: bytes, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_the_grid_must_be_a_multiple_of_the_reduction(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"widths": (32, 40)}, "widths is .*two or more multiples of 16 wanted"),
+        ({"widths": (32, 40)}, "widths is .*two to eight multiples of 16"),
         ({"widths": (32, 0)}, "widths"),
         ({"widths": (32,)}, "widths"),
         ({"stem": 3}, "stem is 3; 1, 2 or 4 wanted"),

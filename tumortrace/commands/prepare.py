@@ -30,12 +30,13 @@ def command(src: Path, out: Path, layout: str | None, mapping_path: Path | None,
     from tumortrace.index import prepare, save_index
     from tumortrace_runtime.command import DonePartly
     from tumortrace_runtime.errors import DatasetError
+    from tumortrace_runtime.files import spelled_out
     from tumortrace_runtime.io import load_mapping
 
     mapping = load_mapping(mapping_path) if mapping_path else None
     index = prepare(src, layout=layout, mapping=mapping, progress=progress_bar)
     for refusal in index.refused:
-        click.echo(f"Refused: {refusal.reason}", err=True)
+        click.echo(f"Refused: {spelled_out(refusal.reason)}", err=True)
     if not index.cases:
         raise DatasetError(f"{src}: all {len(index.refused)} cases were refused; no index was written.")
     save_index(index, out)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tumortrace_runtime.algorithm import Algorithm
 from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.files import is_text
 from tumortrace_runtime.io.folders import subfolders
 from tumortrace_runtime.io.magic import is_dicom
 from tumortrace_runtime.io.mapping import load_mapping
@@ -119,11 +120,13 @@ def read_case(
         with_truth: whether the mask is read too, and therefore wanted.
 
     Raises:
-        ScanError: a file or a channel is missing; a file is unreadable, of another size, or holds NaN; or its label
-            values are unmapped.
+        ScanError: a file or a channel is missing; a file is unreadable, of another size, or holds NaN; its label values
+            are unmapped; or a name is no text.
         ResourceError: there is too little memory.
         InputError: the library that decodes the layout is not installed.
     """
+    if odd := [name for name in (files.case_id, *_names(files)) if not is_text(name)]:
+        raise ScanError(f"{files.folder}: the name {odd[0]!r} is not UTF-8, or has control characters; rename it.")
     with enough_memory():
         return load_layout(files.layout).read(files, mapping, channels=channels, with_truth=with_truth)
 
@@ -180,3 +183,8 @@ def write_overlay(
         OutputError: nothing could be written; nothing is left behind.
     """
     return load_layout(scan.files.layout).write_overlay(scan, picture, folder, algorithm)
+
+
+def _names(files: CaseFiles) -> list[str]:
+    """Of the files of a case, after which what is written may be named."""
+    return [path.name for path in (*files.images, *files.truth)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ def read_tiff(path: Path, modes: tuple[str, ...]) -> npt.NDArray[np.uint8]:
     pillow = import_library("PIL.Image")
     try:
         with pillow.open(path, formats=["TIFF"]) as image:
-            _check(path, image.mode, image.size, getattr(image, "n_frames", 1), modes)
+            _check(path, image, modes)
             pixels = np.array(image)
     except ScanError:
         raise
@@ -49,13 +50,22 @@ def write_tiff(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     import_library("PIL.Image").fromarray(np.ascontiguousarray(pixels)).save(path, format="TIFF")
 
 
-def _check(path: Path, mode: str, size: tuple[int, int], pages: int, modes: tuple[str, ...]) -> None:
-    if max(size) > MAX_SIDE_PX:
-        raise ScanError(f"{path}: is {size[0]} x {size[1]} pixels; at most {MAX_SIDE_PX} a side are read.")
-    if mode not in modes:
-        raise ScanError(f"{path}: has pixel mode {mode}; {' or '.join(modes)} wanted.")
-    if pages != 1:
-        raise ScanError(f"{path}: has {pages} pages; one slice a file is wanted.")
+def _check(path: Path, image: Any, modes: tuple[str, ...]) -> None:
+    if max(image.size) > MAX_SIDE_PX:
+        raise ScanError(f"{path}: is {image.size[0]} x {image.size[1]} pixels; at most {MAX_SIDE_PX} a side are read.")
+    if image.mode not in modes:
+        raise ScanError(f"{path}: has pixel mode {image.mode}; {' or '.join(modes)} wanted.")
+    if _has_second_page(image):
+        raise ScanError(f"{path}: has several pages; one slice a file is wanted.")
+
+
+def _has_second_page(image: Any) -> bool:
+    """Without counting them all, which of a million empty ones takes hours."""
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _reason(problem: Exception) -> str:

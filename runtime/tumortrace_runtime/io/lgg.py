@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from tumortrace_runtime.files import atomic_directory
 from tumortrace_runtime.io.folders import case_folders, file_names, write_together
 from tumortrace_runtime.io.images import read_tiff, write_tiff
 from tumortrace_runtime.io.pictures import write_overlay as write_overlay
-from tumortrace_runtime.io.scan import CaseFiles, ChannelMapping, Geometry, Scan, check_channels, check_mask
+from tumortrace_runtime.io.scan import MAX_VOXELS, CaseFiles, ChannelMapping, Geometry, Scan, check_channels, check_mask
 from tumortrace_runtime.libraries import import_library
 from tumortrace_runtime.preprocess import replaced_channels
 
@@ -30,6 +31,9 @@ LAYOUT_CHANNELS = ("t1", "flair", "t1ce")
 WANTED = "slices NAME_<n>.tif"
 
 _SLICE = re.compile(r"(?P<name>.+)_(?P<number>\d+)(?P<mask>_mask)?\.tif", re.IGNORECASE)
+_LISTED = 8
+"""So many numbers are named in an error."""
+
 _PATIENT = re.compile(r"TCGA_(?P<site>[A-Z0-9]{2})_[A-Z0-9]+")
 
 
@@ -67,7 +71,7 @@ def read(
     """
     check_channels(files, LAYOUT_CHANNELS, channels or ())
     slices = _ordered(files.folder, files.images)
-    voxels = _stack([read_tiff(each.path, ("RGB",)) for each in slices], [each.path for each in slices])
+    voxels = _read_stack([each.path for each in slices], lambda path: read_tiff(path, ("RGB",)))
     return Scan(
         files=files,
         channels=LAYOUT_CHANNELS,
@@ -160,7 +164,7 @@ def _ordered(folder: Path, images: Sequence[Path]) -> list[_Slice]:
         raise ScanError(f"{folder}: holds slices of several scans ({', '.join(names)}); one scan a folder is wanted.")
     numbers = Counter(each.number for each in slices)
     first, last = min(1, slices[0].number), slices[-1].number
-    if gap := sorted(set(range(first, last + 1)) - set(numbers)):
+    if gap := list(islice((number for number in range(first, last + 1) if number not in numbers), _LISTED + 1)):
         raise ScanError(f"{folder}: has no slice {_listed(gap)} between {first} and {last}; every slice is wanted.")
     if twice := [number for number, count in numbers.items() if count > 1]:
         raise ScanError(f"{folder}: has slice {_listed(twice)} more than once; one file a slice is wanted.")
@@ -174,7 +178,7 @@ def _read_truth(files: CaseFiles, slices: Sequence[_Slice], size: tuple[int, ...
         raise ScanError(f"{files.folder}: has no mask of slice {_listed(missing)}; NAME_<n>_mask.tif is wanted.")
     if orphans := sorted(set(masks) - set(wanted)):
         raise ScanError(f"{files.folder}: {orphans[0]} has no slice {orphans[0].replace('_mask', '')}.")
-    return _stack([_read_mask(masks[name], size) for name in wanted], [masks[name] for name in wanted])
+    return _read_stack([masks[name] for name in wanted], lambda path: _read_mask(path, size))
 
 
 def _read_mask(path: Path, size: tuple[int, ...]) -> npt.NDArray[np.uint8]:
@@ -187,11 +191,23 @@ def _read_mask(path: Path, size: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     return pixels // np.uint8(255)
 
 
-def _stack(images: Sequence[npt.NDArray[np.uint8]], paths: Sequence[Path]) -> npt.NDArray[np.uint8]:
-    for image, path in zip(images, paths, strict=True):
-        if image.shape != images[0].shape:
-            raise ScanError(f"{path}: is {_size(image.shape)}; the first slice is {_size(images[0].shape)}.")
-    return np.stack(images)
+def _read_stack(paths: Sequence[Path], read_one: Callable[[Path], npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Images of one size, one above the other; refused before memory is taken for more voxels than are read."""
+    first = read_one(paths[0])
+    rows, columns = first.shape[:2]
+    if len(paths) * rows * columns > MAX_VOXELS:
+        raise ScanError(
+            f"{paths[0]}: is {_size(first.shape)}, and there are {len(paths)} slices; "
+            f"at most {MAX_VOXELS} voxels are read."
+        )
+    stacked = np.empty((len(paths), *first.shape), first.dtype)
+    stacked[0] = first
+    for place, path in enumerate(paths[1:], start=1):
+        image = read_one(path)
+        if image.shape != first.shape:
+            raise ScanError(f"{path}: is {_size(image.shape)}; the first slice is {_size(first.shape)}.")
+        stacked[place] = image
+    return stacked
 
 
 def _as_pixels(scan: Scan, mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -206,4 +222,4 @@ def _size(shape: Sequence[int]) -> str:
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(str(number) for number in numbers[:8]) + (", …" if len(numbers) > 8 else "")
+    return ", ".join(str(number) for number in numbers[:_LISTED]) + (", …" if len(numbers) > _LISTED else "")

@@ -14,12 +14,12 @@ from tumortrace_runtime.algorithm import Algorithm
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.files import atomic_directory, atomic_file
 from tumortrace_runtime.io.folders import case_folders, file_names
+from tumortrace_runtime.io.nifti_header import grid_distance_mm
 from tumortrace_runtime.io.pictures import write_overlay as write_overlay
 from tumortrace_runtime.io.scan import CHANNELS, CaseFiles, ChannelMapping, Scan, check_channels, check_mask
 from tumortrace_runtime.io.volumes import (
     NiftiGeometry,
     axis_aligned,
-    grid_distance_mm,
     nibabel,
     read_volume,
     write_volume,
@@ -199,7 +199,9 @@ def _check_grid(path: Path, own: NiftiGeometry, geometry: NiftiGeometry, folder:
     if own.shape[:3] != geometry.shape[:3]:
         raise ScanError(f"{path}: has the shape {own.shape[:3]}; the other channels have {geometry.shape[:3]}.")
     assert geometry.spacing_mm is not None
-    apart_mm = grid_distance_mm(geometry, own)
+    assert geometry.affine is not None
+    assert own.affine is not None
+    apart_mm = grid_distance_mm(geometry.shape, geometry.affine, own.affine)
     if apart_mm > GRID_TOLERANCE * min(geometry.spacing_mm):
         raise ScanError(
             f"{path}: its affine puts voxels {apart_mm:.3g} mm from where the first channel has them; "

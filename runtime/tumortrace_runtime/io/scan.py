@@ -19,6 +19,11 @@ CHANNELS = ("t1", "flair", "t1ce", "t2")
 WHOLE_TUMOUR: Mapping[int, int] = {0: 0, 1: 1, 2: 1, 3: 1, 4: 1}
 """BraTS label values (necrosis 1, oedema 2, non-enhancing 3, enhancing 4) as one class: any tumour."""
 
+MAX_VOXELS = 1 << 28
+"""A volume of more voxels is refused before it is decoded."""
+
+_SMALLEST_MM, _LARGEST_MM = 0.01, 100.0
+
 
 @dataclass(frozen=True)
 class CaseFiles:
@@ -138,6 +143,21 @@ def check_channels(files: CaseFiles, there: Sequence[str], wanted: Sequence[str]
     """
     if missing := [name for name in wanted if name not in there]:
         raise ScanError(f"{files.folder}: has channels {', '.join(there)}; {', '.join(missing)} wanted too.")
+
+
+def check_sides(sides_mm: Sequence[float], name: str) -> None:
+    """Refuse voxels of absurd sides.
+
+    Args:
+        sides_mm: in millimetres, along each axis.
+        name: what to call the volume in the error.
+
+    Raises:
+        ScanError: one is below 0.01 mm, above 100 mm, or no number.
+    """
+    if not all(_SMALLEST_MM <= side <= _LARGEST_MM for side in sides_mm):
+        sides = " x ".join(f"{side:.4g}" for side in sides_mm)
+        raise ScanError(f"{name}: has voxels of {sides} mm; {_SMALLEST_MM:g} to {_LARGEST_MM:g} mm a side are wanted.")
 
 
 def check_mask(scan: Scan, mask: npt.NDArray[np.uint8]) -> None:

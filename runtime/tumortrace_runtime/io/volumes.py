@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.io import gz
-from tumortrace_runtime.io.scan import Geometry
+from tumortrace_runtime.io.nifti_header import affine_of, read_header
+from tumortrace_runtime.io.scan import MAX_VOXELS, Geometry, check_sides
 from tumortrace_runtime.libraries import import_library
 
 SCAN_AXES = ("S", "P", "L")
 """Where slices, rows and columns of a scan run to: superior, posterior, the patient's left."""
 
-MAX_VOXELS = 1 << 28
-"""A volume of more voxels is refused before it is decoded."""
+_MOST_BYTES_PER_VOXEL = 8
 
-_MM_PER_UNIT: Mapping[int, float] = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
-"""By the spatial code of xyzt_units in the NIfTI-1 standard: unknown (taken for mm), metre, millimetre, micron."""
+_MOST_BYTES_BEHIND = 1 << 20
+"""More than that behind the voxels is refused: a small gzip file may hold any amount."""
+
+_MOST_EXPANDED = 1032
+"""Deflate makes no more bytes of one (zlib's technical details)."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,22 @@ def read_volume(path: Path) -> tuple[npt.NDArray[np.generic], NiftiGeometry]:
         a view, of any strides and maybe read-only, of the values as they were stored; and its geometry.
 
     Raises:
-        ScanError: missing, not NIfTI, truncated, damaged, not 3-D, too large, without a usable affine, or with values
-            that are complex, NaN or infinite.
+        ScanError: missing, not NIfTI, truncated, damaged, not 3-D, too large, complex, not saying where it is or
+            contradicting itself, or with values that are NaN or infinite.
         InputError: nibabel is not installed.
     """
     try:
-        image = _open(path)
-        values = _values(path, image)
+        with gz.open_file(path) if _is_gzip(path) else path.open("rb") as stream:
+            header = read_header(path, stream)
+            _check_voxels(path, header.get_data_shape(), header.get_data_dtype())
+            geometry = _geometry(path, header)
+            values = _values(path, stream, header)
     except (InputError, MemoryError):
         raise
     except Exception as problem:  # a decoder given a damaged file raises almost anything, from EOFError to zlib.error
         raise _undecodable(path, problem) from problem
     if values.dtype.kind == "f" and (bad := values.size - np.count_nonzero(np.isfinite(values))):
         raise ScanError(f"{path}: has {bad} voxels that are NaN or infinite; finite values are wanted.")
-    geometry = _geometry(path, image)
     turned = nibabel().orientations.apply_orientation(values.reshape(values.shape[:3]), _turn(geometry.affine))
     return turned, geometry
 
@@ -128,15 +131,6 @@ def scanner_header(shape: tuple[int, ...], affine: npt.NDArray[np.float64]) -> A
     return header
 
 
-def grid_distance_mm(first: NiftiGeometry, second: NiftiGeometry) -> float:
-    """The furthest that a corner of the first volume's grid is from where the second puts it, in millimetres."""
-    corners = np.array([(*corner, 1.0) for corner in product(*((0, size - 1) for size in first.shape[:3]))])
-    assert first.affine is not None
-    assert second.affine is not None
-    apart = (corners @ (first.affine - second.affine).T)[:, :3]
-    return float(np.linalg.norm(apart, axis=1).max())
-
-
 def nibabel() -> Any:
     """The library.
 
@@ -146,38 +140,34 @@ def nibabel() -> Any:
     return import_library("nibabel")
 
 
-def _open(path: Path) -> Any:
-    """The image, of which only the header was read."""
-    nib = nibabel()
-    image = nib.load(path)
-    if not isinstance(image, nib.Nifti1Image):
-        raise ScanError(f"{path}: is {type(image).__name__}; a NIfTI file (.nii or .nii.gz) is wanted.")
-    _check_shape(path, image.shape)
-    if image.dataobj.dtype.kind not in "iuf":
-        raise ScanError(f"{path}: has {image.dataobj.dtype} voxels; integers or floats are wanted.")
-    return image
-
-
-def _values(path: Path, image: Any) -> npt.NDArray[Any]:
-    """What `image.dataobj` holds, in the file's own axes, without the copies that reading it would take."""
-    content = _stored_bytes(path, image.dataobj)
-    stored: npt.NDArray[Any] = np.ndarray(image.shape, image.dataobj.dtype, buffer=content, order="F")
-    slope, inter = image.dataobj.slope, image.dataobj.inter
-    if (slope, inter) != (1, 0):
-        stored = nibabel().volumeutils.apply_read_scaling(stored, slope, inter).astype(np.float32)
+def _values(path: Path, stream: BinaryIO, header: Any) -> npt.NDArray[Any]:
+    """The voxels in the file's own axes, without the copies that nibabel would take, and without numbers it leaves."""
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
+    content = _stored_bytes(path, stream, header.get_data_offset(), math.prod(shape) * dtype.itemsize)
+    stored: npt.NDArray[Any] = np.ndarray(shape, dtype, buffer=content, order="F")
+    if np.isinf(header["scl_slope"]):  # NaN is for nibabel, as for the standard's own library, that nothing is scaled
+        raise ValueError("its slope is infinite")
+    slope, inter = header.get_slope_inter()
+    if slope is not None and (slope, inter) != (1, 0):
+        with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is told later
+            stored = nibabel().volumeutils.apply_read_scaling(stored, slope, inter).astype(np.float32)
     return stored.astype(stored.dtype.newbyteorder("="), copy=False)
 
 
-def _stored_bytes(path: Path, stored: Any) -> bytes:
+def _stored_bytes(path: Path, stream: BinaryIO, offset: int, size_bytes: int) -> bytes:
     """The voxels' bytes; the file is read to its end, which is where gzip keeps its checksum, but not kept."""
-    size_bytes = math.prod(stored.shape) * stored.dtype.itemsize
-    with gz.open_file(path) if _is_gzip(path) else path.open("rb") as stream:
-        stream.seek(stored.offset)
-        content = stream.read(size_bytes)
-        while stream.read(1 << 20):
-            pass
+    most_bytes = path.stat().st_size * (_MOST_EXPANDED if _is_gzip(path) else 1)
+    if size_bytes > most_bytes:
+        raise EOFError(f"at most {most_bytes} of {size_bytes} bytes of voxels are there")
+    stream.seek(offset)
+    content = stream.read(size_bytes)
     if len(content) < size_bytes:
         raise EOFError(f"{len(content)} of {size_bytes} bytes of voxels are there")
+    behind = 0
+    while block := stream.read(_MOST_BYTES_BEHIND):
+        behind += len(block)
+        if behind > _MOST_BYTES_BEHIND:
+            raise ValueError("it goes on for over a megabyte behind its voxels")
     return content
 
 
@@ -185,29 +175,21 @@ def _is_gzip(path: Path) -> bool:
     return path.suffix == ".gz"
 
 
-def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) < 3 or any(size != 1 for size in shape[3:]) or 0 in shape:
+def _check_voxels(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if len(shape) < 3 or any(size != 1 for size in shape[3:]) or min(shape) < 1:
         raise ScanError(f"{path}: has the shape {shape}; one 3-D volume is wanted.")
-    if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
+    if math.prod(shape) > MAX_VOXELS:
         raise ScanError(f"{path}: has the shape {shape}; at most {MAX_VOXELS} voxels are read.")
+    if dtype.kind not in "iuf" or dtype.itemsize > _MOST_BYTES_PER_VOXEL:
+        raise ScanError(f"{path}: has {dtype} voxels; integers or floats of up to 64 bits are wanted.")
 
 
-def _geometry(path: Path, image: Any) -> NiftiGeometry:
-    affine = np.asarray(image.affine, np.float64)
-    usable = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12
-    if not usable:
-        raise ScanError(f"{path}: its affine does not say where the voxels are; an invertible one is wanted.")
-    affine[:3] *= _mm_per_unit(path, image)
+def _geometry(path: Path, header: Any) -> NiftiGeometry:
+    affine = affine_of(path, header)
     sizes_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    check_sides(sizes_mm.tolist(), str(path))
     slice_mm, row_mm, column_mm = (float(sizes_mm[axis]) for axis in _stored_axes(affine))
-    return NiftiGeometry((slice_mm, row_mm, column_mm), image.header.copy(), tuple(image.shape), affine)
-
-
-def _mm_per_unit(path: Path, image: Any) -> float:
-    code = int(image.header["xyzt_units"]) % 8
-    if code not in _MM_PER_UNIT:
-        raise ScanError(f"{path}: its header has the unit code {code}; metre (1), millimetre (2) or micron (3) wanted.")
-    return _MM_PER_UNIT[code]
+    return NiftiGeometry((slice_mm, row_mm, column_mm), header, tuple(header.get_data_shape()), affine)
 
 
 def _turn(affine: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64]:

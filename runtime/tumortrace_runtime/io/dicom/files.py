@@ -95,9 +95,9 @@ def damage_told(path: Path) -> Iterator[None]:
             yield
     except (InputError, MemoryError):
         raise
-    except OSError as problem:
-        raise ScanError(f"{path}: cannot be read ({problem.strerror}).") from problem
     except Exception as problem:
+        if isinstance(problem, OSError) and problem.strerror:  # of the system's, not the decoder's
+            raise ScanError(f"{path}: cannot be read ({problem.strerror}).") from problem
         raise ScanError(f"{path}: cannot be decoded as DICOM ({type(problem).__name__}); is it complete?") from problem
 
 

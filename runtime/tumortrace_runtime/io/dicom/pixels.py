@@ -14,7 +14,7 @@ from tumortrace_runtime.io.dicom import lossless_jpeg
 from tumortrace_runtime.io.dicom.codestream import frame_size
 from tumortrace_runtime.io.dicom.files import damage_told
 from tumortrace_runtime.io.dicom.planes import Plane
-from tumortrace_runtime.io.volumes import MAX_VOXELS
+from tumortrace_runtime.io.scan import MAX_VOXELS
 from tumortrace_runtime.libraries import import_library, install_command
 
 Pixels = npt.NDArray[np.generic]

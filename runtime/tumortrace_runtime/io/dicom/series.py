@@ -16,7 +16,7 @@ from tumortrace_runtime.io.dicom.geometry import Source
 from tumortrace_runtime.io.dicom.pixels import Pixels, read_pixels, to_values
 from tumortrace_runtime.io.dicom.planes import Plane, planes_of
 from tumortrace_runtime.io.dicom.stack import stack
-from tumortrace_runtime.io.volumes import MAX_VOXELS
+from tumortrace_runtime.io.scan import MAX_VOXELS
 
 MR_CLASSES: Mapping[str, str] = {
     "1.2.840.10008.5.1.4.1.1.4": "MR Image Storage",

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.io.dicom.planes import Numbers, Plane
+from tumortrace_runtime.io.scan import check_sides
 
 UNIT_TOLERANCE = 1e-3
 """Directions may be that far from being of length one, at right angles, and those of the first slice."""
@@ -21,8 +22,6 @@ DRIFT_TOLERANCE = 0.1
 
 _ROUNDING_MM = 0.01
 """Positions may be rounded to as much; gaps may differ by it however small they are."""
-
-_SMALLEST_MM, _LARGEST_MM = 0.01, 100.0
 
 
 def stack(planes: Sequence[Plane], name: str) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
@@ -51,7 +50,7 @@ def stack(planes: Sequence[Plane], name: str) -> tuple[npt.NDArray[np.intp], npt
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
     step = _single_step(planes[0], normal, name) if len(planes) == 1 else _step(positions, normal, name)
-    _check_sides((float(np.linalg.norm(step)), row_mm, column_mm), name)
+    check_sides((float(np.linalg.norm(step)), row_mm, column_mm), name)
     _check_drift(positions, normal, min(float(np.linalg.norm(step)), row_mm, column_mm), name)
     affine = np.eye(4)
     affine[:3] = np.column_stack((step, rows_to * row_mm, columns_to * column_mm, positions[0]))
@@ -114,12 +113,6 @@ def _refuse_gaps(positions: Numbers, gaps_mm: Numbers, name: str) -> None:
     raise ScanError(
         f"{name}: has slices {least_mm:.3f} to {gaps_mm.max():.3f} mm apart; evenly spaced ones are wanted."
     )
-
-
-def _check_sides(sides_mm: tuple[float, float, float], name: str) -> None:
-    if min(sides_mm) < _SMALLEST_MM or max(sides_mm) > _LARGEST_MM:
-        sides = " x ".join(f"{side:.4g}" for side in sides_mm)
-        raise ScanError(f"{name}: has voxels of {sides} mm; {_SMALLEST_MM:g} to {_LARGEST_MM:g} mm a side are wanted.")
 
 
 def _check_drift(positions: Numbers, normal: Numbers, smallest_mm: float, name: str) -> None:
