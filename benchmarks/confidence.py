@@ -35,7 +35,7 @@ from tumortrace_runtime.confidence import OodReference, Reliability, probabiliti
 from tumortrace_runtime.errors import SpecError
 from tumortrace_runtime.files import sha256_file, write_json
 from tumortrace_runtime.inference import BATCH_SIZE, MeasuringNetwork, infer_with_statistics
-from tumortrace_runtime.io import find_cases, read_case
+from tumortrace_runtime.io import ChannelMapping, Scan, find_cases, read_case
 from tumortrace_runtime.preprocess import Preprocessing, preprocess
 from tumortrace_runtime.table import format_table
 
@@ -73,7 +73,7 @@ class Model:
 @click.option("--fold", type=int, help="The part of this fold (from 0) instead of the fixed split's.")
 @click.option("--phantoms", type=click.IntRange(min=0), default=16, show_default=True, help="How many to look at.")
 @click.option("--other", "others", multiple=True, metavar="NAME=FOLDER", help="Scans of another kind, as cases.")
-@click.option("--dicom", "series", multiple=True, metavar="NAME=FOLDER", help="A DICOM series in place of the FLAIR.")
+@click.option("--dicom", "series", multiple=True, metavar="NAME=FOLDER", help="A DICOM series as every channel.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
 @engine_options
 def command(
@@ -174,7 +174,7 @@ def judge_strangers(
         cases = [read_case(files, with_truth=False) for files in find_cases(folder)]
         found[name] = [score(scan.select(channels)) for scan in cases]
     for name, folder in series.items():
-        found[name] = [score(np.repeat(_read_series(folder)[..., None], len(channels), axis=-1))]
+        found[name] = [score(_read_study(folder, channels).select(channels))]
     return found
 
 
@@ -212,12 +212,11 @@ def _named(text: str) -> tuple[str, Path]:
     return name, Path(folder)
 
 
-def _read_series(folder: Path) -> npt.NDArray[Any]:
-    """(slices, rows, columns) of the DICOM files in a folder, in the order of their instance numbers."""
-    import pydicom
-
-    images = sorted(map(pydicom.dcmread, folder.iterdir()), key=lambda image: int(image.InstanceNumber))
-    return np.stack([image.pixel_array for image in images])
+def _read_study(folder: Path, channels: Sequence[str]) -> Scan:
+    """A study of one MR series, which stands for every channel."""
+    (files,) = find_cases(folder)
+    mapping = ChannelMapping(dict.fromkeys(channels, "Modality=MR"))
+    return read_case(files, mapping, channels=channels, with_truth=False)
 
 
 def _text(result: Mapping[str, Any], out: Path) -> str:

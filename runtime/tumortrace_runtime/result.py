@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tumortrace_runtime.confidence import UNFAMILIAR
 from tumortrace_runtime.postprocessor import Segmentation, Spacing
+
+if TYPE_CHECKING:
+    from tumortrace_runtime.io.scan import ChannelOrigin
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,16 @@ def doubts(evidence: Mapping[str, float]) -> list[Notice]:
     return [Notice("out-of-distribution", message)]
 
 
-def notices(replaced: Sequence[str], spacing_mm: Spacing | None) -> list[Notice]:
-    """What to say of a scan whose channels `replaced` hold copies, and whose spacing may not be known."""
+def notices(replaced: Sequence[str], spacing_mm: Spacing | None, origins: Sequence[ChannelOrigin] = ()) -> list[Notice]:
+    """What to say of a scan whose channels `replaced` hold copies, whose spacing may not be known, of such origins."""
     found = [
         Notice("replaced-sequence", f"{name} holds a copy of the FLAIR; it was treated as missing.")
         for name in replaced
+    ]
+    found += [
+        Notice("incomplete-series", f"{origin.channel}: {origin.series}: {origin.doubt}; slices may be missing.")
+        for origin in origins
+        if origin.doubt
     ]
     if spacing_mm is None:
         found.append(

@@ -124,6 +124,7 @@ class Segmenter:
         """
         spacing_mm = checked_spacing(spacing_mm)
         timings_ms = dict.fromkeys(("preprocess", "infer", "postprocess", "total"), 0.0)
+        origins = scan.origins if isinstance(scan, Scan) else ()
         with enough_memory(), self._lock, timed(timings_ms, "total"):
             with timed(timings_ms, "preprocess"):
                 window = self._open(scan)
@@ -140,7 +141,7 @@ class Segmenter:
             lesions=found.lesions,
             runs=found.runs,
             timings_ms=timings_ms,
-            warnings=[*notices(replaced, spacing_mm), *doubts(evidence)],
+            warnings=[*notices(replaced, spacing_mm, origins), *doubts(evidence)],
             bundle_sha256=self.bundle.sha256,
             model_sha256=self.bundle.file_sha256(self._model),
             backend=f"{self.backend.name} {self.backend.version}",

@@ -69,6 +69,7 @@ class ChannelOrigin:
         reasons: why that was chosen.
         resampled: how it came onto the scan's grid; None where its voxels are as they were stored.
         covered: share of the scan's grid that it covers, 0 to 1; beyond it the channel is 0.
+        doubt: what speaks against its being whole; "" where nothing does.
     """
 
     channel: str
@@ -76,6 +77,7 @@ class ChannelOrigin:
     reasons: tuple[str, ...]
     resampled: str | None = None
     covered: float = 1.0
+    doubt: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,6 +15,8 @@ WIDTH_PX = 860.0
 _LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX = 70.0, 30.0, 20.0, 50.0
 _ROW_PX = 26.0
 _HUES = 7
+_APART_PX = 18.0
+"""Letters that are nearer than that would lie on each other."""
 
 _LEAST_DICE = 0.02
 """What a Dice axis shows at least: less is no difference to look at."""
@@ -44,11 +46,13 @@ def accuracy_against_latency(results: Results) -> str:
     y = svg.fitted([each.dice for each in candidates], height - _BOTTOM_PX, _TOP_PX, least=_LEAST_DICE)
     parts = _axes(x, y, "milliseconds per scan, files to files (median, logarithmic)", "mean Dice")
     parts.append(svg.path([(x.at(_middle_ms(each)), y.at(each.dice)) for each in pareto(results)], "front"))
+    places: dict[str, tuple[float, float]] = {}
     for number, each in enumerate(candidates):
         told = f"{named[each.name]} {each.name}: {_middle_ms(each):.0f} ms, Dice {each.dice:.4f}"
         place = x.at(_middle_ms(each)), y.at(each.dice)
         parts.append(svg.mark(*place, _shape(number), f"hue{number % _HUES}", told))
-        parts.append(svg.text(place[0] + 10, place[1] - 8, named[each.name]))
+        places[named[each.name]] = place
+    parts += [svg.text(left + 10, top - 8, words) for words, (left, top) in _together(places)]
     return svg.chart(WIDTH_PX, height, parts, "Mean Dice against milliseconds per scan, by candidate")
 
 
@@ -107,17 +111,36 @@ def history(runs: Sequence[Results]) -> str:
     parts = [_grid_y(y, "scan / reference workload")]
     for number, run in enumerate(runs):
         parts.append(svg.text(x.at(number), height - _BOTTOM_PX + 20, run.created_utc[:10], "middle"))
+    ends: dict[str, tuple[float, float]] = {}
     for number, (name, line) in enumerate(found.items()):
         places = [(x.at(run), y.at(value)) for run, value in line]
         parts.append(svg.path(places, f"trend hue{number % _HUES}"))
         parts += [svg.mark(*place, _shape(number), f"hue{number % _HUES}", size_px=4.5) for place in places]
-        parts.append(svg.text(places[-1][0] + 10, places[-1][1] + 4, named[name]))
+        ends[named[name]] = places[-1]
+    parts += [svg.text(left + 10, top + 4, words) for words, (left, top) in _together(ends)]
     return svg.chart(WIDTH_PX, height, parts, "Time of a scan in units of the reference workload, run by run")
 
 
 def legend_mark(number: int) -> str:
     """The mark of a candidate, by its place, for tables."""
     return svg.chart(20, 20, [svg.mark(10, 10, _shape(number), f"hue{number % _HUES}")], "mark")
+
+
+def _together(places: Mapping[str, tuple[float, float]]) -> list[tuple[str, tuple[float, float]]]:
+    """Letters and their places, from left to right; those of marks that nearly coincide as one word: "A B"."""
+    found: list[tuple[str, tuple[float, float]]] = []
+    for letter, place in sorted(places.items(), key=lambda each: each[1]):
+        near = next((number for number, word in enumerate(found) if _reaches(word, place)), None)
+        if near is None:
+            found.append((letter, place))
+        else:
+            found[near] = (f"{found[near][0]} {letter}", found[near][1])
+    return found
+
+
+def _reaches(word: tuple[str, tuple[float, float]], place: tuple[float, float]) -> bool:
+    letters_in_it, (left, top) = len(word[0].split()), word[1]
+    return place[0] - left < _APART_PX * letters_in_it and abs(place[1] - top) < _APART_PX
 
 
 def _shape(number: int) -> str:

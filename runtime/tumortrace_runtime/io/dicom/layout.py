@@ -16,7 +16,15 @@ from tumortrace_runtime.io.dicom.geometry import DicomGeometry, geometry_of
 from tumortrace_runtime.io.dicom.grids import METHOD, resample, same_grid
 from tumortrace_runtime.io.dicom.pixels import Pixels
 from tumortrace_runtime.io.dicom.selection import Choice, select_series
-from tumortrace_runtime.io.dicom.series import Volume, by_series, by_study, open_volume, read_values, unsuitable
+from tumortrace_runtime.io.dicom.series import (
+    Volume,
+    by_series,
+    by_study,
+    doubt_of,
+    open_volume,
+    read_values,
+    unsuitable,
+)
 from tumortrace_runtime.io.dicom.summary import SeriesSummary, summarise
 from tumortrace_runtime.io.scan import CaseFiles, ChannelMapping, ChannelOrigin, Scan
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL, replaced_channels
@@ -116,7 +124,13 @@ def _on_one_grid(
     voxels = np.empty((len(planes), *planes[0].shape), np.result_type(*(each.dtype for each in planes)))
     np.stack(planes, out=voxels)
     origins = tuple(
-        ChannelOrigin(channel, summaries[choice.series].name, choice.reasons, *read[choice.series][1:])
+        ChannelOrigin(
+            channel,
+            summaries[choice.series].name,
+            choice.reasons,
+            *read[choice.series][1:],
+            doubt=doubt_of(volumes[choice.series]),
+        )
         for channel, choice in choices.items()
     )
     return np.moveaxis(voxels, 0, -1), origins

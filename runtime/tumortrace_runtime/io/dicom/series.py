@@ -134,6 +134,27 @@ def read_values(volume: Volume) -> Pixels:
     return volume.source.to_scan(to_values(stored, volume.planes))
 
 
+def doubt_of(volume: Volume) -> str:
+    """What the numbers of a volume's images say against its being whole, which gaps at its ends would not show.
+
+    Returns:
+        "" where they run from 0 or 1 on, where there is one image alone, or where they say nothing.
+    """
+    numbers = [_instance_number(image) for image in volume.images]
+    known = {number for number in numbers if number is not None}
+    if len(numbers) == 1 or len(known) < len(numbers):
+        return ""
+    first, last = min(known), max(known)
+    whole = first in (0, 1) and last - first + 1 == len(known)
+    return "" if whole else f"its {len(known)} images have numbers from {first} to {last}"
+
+
+def _instance_number(image: Image) -> int | None:
+    with damage_told(image.path):
+        told = image.header.get("InstanceNumber")
+        return None if told in (None, "") else int(told)
+
+
 def _volume(headers: Sequence[Any], paths: Sequence[Path], name: str) -> Volume:
     told = [planes_of(header, path) for header, path in zip(headers, paths, strict=True)]
     planes = [plane for some in told for plane in some]

@@ -68,6 +68,29 @@ def test_slices_are_sorted_by_place_and_not_by_name_or_number(study: Any) -> Non
     np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels())
 
 
+@pytest.mark.parametrize(
+    ("kept", "doubt"),
+    [
+        (slice(0, 6), ""),
+        (slice(2, 6), "its 4 images have numbers from 3 to 6"),
+        (slice(0, 6, 2), "its 3 images have numbers from 1 to 5"),
+        (slice(5, 6), ""),
+    ],
+)
+def test_numbers_that_do_not_begin_at_the_first_speak_of_missing_slices(study: Any, kept: slice, doubt: str) -> None:
+    paths = sorted(study.write().iterdir())
+    for path in set(paths) - set(paths[kept]):
+        path.unlink()
+    assert study.read().origins[0].doubt == doubt
+
+
+@pytest.mark.parametrize("number", [None, 4])
+def test_equal_numbers_or_none_say_nothing_of_missing_slices(study: Any, number: int | None) -> None:
+    study.write()
+    study.edit(lambda image: setattr(image, "InstanceNumber", number))
+    assert study.read().origins[0].doubt == ""
+
+
 @pytest.mark.parametrize("form", [DicomForm(), DicomForm(enhanced=True, axes="PIR"), DicomForm(tilt_degrees=(9, 9, 9))])
 def test_a_phantom_reads_the_same_from_nifti_and_from_dicom(tmp_path: Path, form: DicomForm) -> None:
     write_phantom(tmp_path / "nifti", "nifti", 7, 2, size_px=32)

@@ -28,6 +28,7 @@ def test_it_is_a_t1_and_lies_where_its_slices_do(series: CaseFiles, tmp_path: Pa
     scan = read_case(series, with_truth=False)
     assert (scan.channels, scan.voxels.shape, scan.voxels.dtype) == (("t1",), (256, 256, 64, 1), np.uint16)
     assert scan.geometry.spacing_mm == pytest.approx((0.859375, 0.859375, 0.9), abs=1e-6)
+    assert scan.origins[0].doubt == "its 64 images have numbers from 65 to 128"
     assert isinstance(scan.geometry, DicomGeometry)
     to_index = np.linalg.inv(scan.geometry.affine)
     for path in series.images[::21]:
