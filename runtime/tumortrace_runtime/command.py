@@ -6,13 +6,15 @@ Ctrl-C, as shells have it. Where the reader of the output went away, click ends 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import traceback
 from typing import NoReturn
 
 import click
 
-from tumortrace_runtime.errors import TumorTraceError
+from tumortrace_runtime.errors import OutputError, TumorTraceError
 from tumortrace_runtime.files import spelled_out
 from tumortrace_runtime.libraries import is_optional, missing_library
 
@@ -58,4 +60,21 @@ def _exit_code(command: click.Command, program: str, extra: str | None) -> int:
             raise
         click.echo(f"Error: {missing_library(problem, library, extra)}", err=True)
         return click.UsageError.exit_code
+    except OSError as problem:
+        if not _was_printing(problem):
+            raise
+        _drop_output()
+        click.echo(f"Error: what was to be printed cannot be written ({problem.strerror}); make room for it.", err=True)
+        return OutputError.exit_code
     return outcome if isinstance(outcome, int) else 0
+
+
+def _was_printing(problem: OSError) -> bool:
+    """Whether it was click's writing that failed, such as to a file on a full disk, and not a file of ours."""
+    frames = [frame for frame, _ in traceback.walk_tb(problem.__traceback__)]
+    return frames[-1].f_globals.get("__name__") == click.echo.__module__
+
+
+def _drop_output() -> None:
+    """Have what standard output still holds go nowhere, where Python would try to write it at its end once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

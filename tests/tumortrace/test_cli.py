@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -102,6 +103,23 @@ def test_a_reader_that_goes_away_is_no_error_message() -> None:
         process.stdout.read(1)
         process.stdout.close()
         assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="not run: no /dev/full")
+def test_output_that_cannot_be_written_is_an_error_and_no_traceback() -> None:
+    code = _PROLOGUE.format(body="click.echo('mask.nii.gz')", options={})
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "Error: what was to be printed cannot be written (No space left on device); make room for it.\n"
+    )
+
+
+def test_an_error_of_the_system_elsewhere_keeps_its_traceback() -> None:
+    done = program("open('/nowhere/at/all')")
+    assert done.returncode == 1
+    assert "FileNotFoundError" in done.stderr
 
 
 @pytest.mark.parametrize(
