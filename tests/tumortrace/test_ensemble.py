@@ -11,7 +11,8 @@ from tumortrace.ensemble import Ensemble
 
 def test_several_networks_answer_with_the_mean_of_their_probabilities(tiny_checkpoint: Path) -> None:
     checkpoint = load_checkpoint(tiny_checkpoint)
-    other = replace(checkpoint, weights={name: tensor * 0.9 for name, tensor in checkpoint.weights.items()})
+    scaled = {name: (tensor * 0.9).to(tensor.dtype) for name, tensor in checkpoint.weights.items()}
+    other = replace(checkpoint, weights=scaled)
     batch = torch.randn(2, 9, 64, 64, generator=torch.Generator().manual_seed(0))
     alone = [one.network()(batch).sigmoid() for one in (checkpoint, other)]
 
