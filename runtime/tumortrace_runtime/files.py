@@ -171,6 +171,26 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def output_folder(path: Path) -> Iterator[Path]:
+    """A folder for what the block will put into it, made or found writable before; one that stays empty is removed.
+
+    Raises:
+        OutputError: it cannot be made, or cannot be written.
+    """
+    was_there = path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _folder_beside(path / "any").rmdir()
+    except OSError as problem:
+        raise OutputError(_refusal(path, problem)) from problem
+    try:
+        yield path
+    finally:
+        if not was_there and not any(path.iterdir()):
+            path.rmdir()
+
+
 def cache_folder(name: str) -> Path:
     """Where this user's TumorTrace keeps what it can make anew: $XDG_CACHE_HOME/tumortrace/`name`, else in ~/.cache."""
     cache = os.environ.get("XDG_CACHE_HOME")

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from tumortrace_runtime.io.scan import ChannelOrigin
 
 
+WELL_COVERED = 0.95
+"""Of a channel that covers less of the scan's grid a notice tells: more than the edges are missing."""
+
+
 @dataclass(frozen=True)
 class Notice:
     """Something that the caller should know about a result.
 
     Attributes:
-        code: for programs: "replaced-sequence", "unknown-spacing" or "out-of-distribution".
+        code: for programs: one of those in the runtime's README, such as "out-of-distribution".
         message: for people.
     """
 
@@ -90,10 +94,17 @@ def notices(replaced: Sequence[str], spacing_mm: Spacing | None, origins: Sequen
         for name in replaced
     ]
     found += [
-        Notice("incomplete-series", f"{origin.channel}: {origin.series}: {origin.doubt}; slices may be missing.")
+        Notice("named-otherwise", f"{origin.channel}: {origin.series} was named; its header is that of {other}.")
         for origin in origins
-        if origin.doubt
+        if (other := origin.header_says) and origin.channel not in replaced
     ]
+    for series in {origin.series: origin for origin in origins}.values():
+        of = f"{', '.join(each.channel for each in origins if each.series == series.series)}: {series.series}"
+        if series.doubt:
+            found.append(Notice("incomplete-series", f"{of}: {series.doubt}; slices may be missing."))
+        if series.covered < WELL_COVERED:
+            told = f"covers {series.covered:.0%} of the scan, and was taken for 0 in the rest."
+            found.append(Notice("partial-coverage", f"{of}: {told}"))
     if spacing_mm is None:
         found.append(
             Notice("unknown-spacing", "the scan has no spacing: nothing is told in millilitres or millimetres.")

@@ -23,6 +23,8 @@ CONDITION = "Modality~."
 _PREAMBLE = bytes(128) + b"DICM"
 _NO_CASE = "holds no case"
 _DAMAGED = "cannot be decoded as DICOM"
+_NO_SYNTAX = "names no transfer syntax"
+_CUT = "ends in the middle of a value"
 _OTHER_SIZE = "is not of 32 x 40 pixels once decoded"
 
 
@@ -97,15 +99,15 @@ def _good() -> seeds.Files:
 KINDS = {
     "nothing in it": Kind("classic", cut(0), _NO_CASE, "folder"),
     "cut in the preamble": Kind("classic", cut(100), _NO_CASE, "folder"),
-    "cut behind the magic": Kind("classic", cut(132), "StudyInstanceUID is missing"),
-    "cut in the meta information": Kind("classic", cut(200), "StudyInstanceUID is missing"),
-    "cut in the header": Kind("classic", cut(0.25), _DAMAGED),
-    "cut in the pixels": Kind("classic", cut(-10), _DAMAGED),
+    "cut behind the magic": Kind("classic", cut(132), _NO_SYNTAX),
+    "cut in the meta information": Kind("classic", cut(200), _NO_SYNTAX),
+    "cut in the header": Kind("classic", cut(0.25), _CUT),
+    "cut in the pixels": Kind("classic", cut(-10), _CUT),
     "cut in a JPEG-LS frame": Kind("jpeg-ls", cut(-60), _DAMAGED),
     "cut in a JPEG 2000 frame": Kind("jpeg-2000", cut(-60), _DAMAGED),
     "cut in an RLE frame": Kind("rle", cut(-60), _DAMAGED),
-    "zeros behind the magic": Kind("classic", replaced_by(_PREAMBLE + bytes(500)), "StudyInstanceUID is missing"),
-    "noise behind the magic": Kind("classic", replaced_by(_PREAMBLE + bytes(range(7, 250)) * 4), _DAMAGED),
+    "zeros behind the magic": Kind("classic", replaced_by(_PREAMBLE + bytes(500)), _NO_SYNTAX),
+    "noise behind the magic": Kind("classic", replaced_by(_PREAMBLE + bytes(range(7, 250)) * 4), _NO_SYNTAX),
     "a folder in its place": Kind("classic", folder, _NO_CASE, "folder"),
     "a link to itself": Kind("classic", loop, _NO_CASE, "folder"),
     "a pipe": Kind("classic", pipe, _NO_CASE, "folder"),
@@ -121,10 +123,14 @@ KINDS = {
     "sequences 2,000 deep": Kind("classic", in_header(nested(2000)), _DAMAGED),
     "a sequence without an end": Kind("classic", in_header(b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff"), _DAMAGED),
     "plain pixels without a length": Kind(
-        "classic", rewritten(lambda data: data[: data.index(b"\xe0\x7f\x10\x00OW") + 8] + b"\xff" * 4), _DAMAGED
+        "classic",
+        rewritten(lambda data: data[: data.index(b"\xe0\x7f\x10\x00OW") + 8] + b"\xff" * 4),
+        "has no PixelData",
     ),
-    "no transfer syntax": Kind("classic", swapped(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI"), _DAMAGED),
+    "no transfer syntax": Kind("classic", swapped(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI"), _NO_SYNTAX),
     "a transfer syntax that is none": Kind("classic", element("0002,0010", b"../../x\0"), _DAMAGED),
+    "a transfer syntax of other bytes": Kind("classic", element("0002,0010", b"1.2.840.10008.1.2.2\0"), _DAMAGED),
+    "a transfer syntax of compression": Kind("classic", element("0002,0010", b"1.2.840.10008.1.2.5\0"), _DAMAGED),
     "a transfer syntax of films": Kind(
         "classic", element("0002,0010", b"1.2.840.10008.1.2.4.100\0"), "is compressed as MPEG2"
     ),

@@ -21,6 +21,7 @@ from tumortrace_runtime.files import (
     atomic_directory,
     atomic_file,
     canonical_json,
+    output_folder,
     read_json,
     sha256_bytes,
     sha256_file,
@@ -251,7 +252,17 @@ def test_a_folder_in_the_place_of_a_file_is_kept(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"result.json": None, "result.json/inner": None}
 
 
-@pytest.mark.parametrize("write", [atomic_file, atomic_directory])
+def test_a_folder_for_output_goes_when_it_stays_empty_and_was_not_there(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new", "filled"):
+        with output_folder(tmp_path / name) as folder:
+            assert list(folder.iterdir()) == []
+            if name == "filled":
+                (folder / "result").write_bytes(b"kept")
+    assert tree(tmp_path) == {"there": None, "filled": None, "filled/result": b"kept"}
+
+
+@pytest.mark.parametrize("write", [atomic_file, atomic_directory, output_folder])
 def test_a_place_below_a_file_is_refused(write: Callable[[Path], Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"kept")
 

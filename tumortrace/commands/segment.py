@@ -6,8 +6,7 @@ import dataclasses
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,12 @@ if TYPE_CHECKING:
 @click.option(
     "--layout", help="How the files are laid out: lgg, nifti or dicom; by default found by the files present."
 )
-@click.option("--mapping", "mapping_path", type=click.Path(path_type=Path), help="Mapping of channels to NIfTI files.")
+@click.option(
+    "--mapping",
+    "mapping_path",
+    type=click.Path(path_type=Path),
+    help="File that says which NIfTI file is which channel; with --layout dicom, which series.",
+)
 @click.option(
     "--channel",
     "conditions",
@@ -62,14 +66,15 @@ def command(
     be used is named with the reason, and the rest goes on (exit code 5).
     """
     from tumortrace_runtime.errors import ScanError, TumorTraceError
+    from tumortrace_runtime.files import output_folder
     from tumortrace_runtime.io import ChannelMapping, find_cases, load_mapping, prepare_writing, without_case
     from tumortrace_runtime.io.dicom.conditions import parse_channels
     from tumortrace_runtime.segmenter import Segmenter
 
-    mapping = load_mapping(mapping_path) if mapping_path else None
-    if conditions:
-        refuse_given(["mapping_path"], "is for NIfTI files, and --channel for DICOM; give one of them")
-        layout, mapping = layout or "dicom", ChannelMapping(parse_channels(conditions))
+    mapping, named = (load_mapping(mapping_path) if mapping_path else None), parse_channels(conditions)
+    if named:
+        refuse_given(["mapping_path"], "says what --channel says; give one of them")
+        layout, mapping = layout or "dicom", ChannelMapping(named)
     refused: list[str] = []
     cases: list[CaseFiles] = []
     for scan in scans:
@@ -82,7 +87,12 @@ def command(
     results = []
     if cases:
         prepare_writing({files.layout for files in cases})
-        with _without_empty(out), Segmenter(bundle, **engine) as segmenter, progress_bar(cases, "segmenting") as shown:
+        with (
+            output_folder(out),
+            Segmenter(bundle, **engine) as segmenter,
+            progress_bar(cases, "segmenting") as shown,
+        ):
+            _check_channels(named, segmenter)
             coming = _read_ahead(cases, mapping, segmenter.bundle.preprocessing.channels)
             for files, read in zip(shown, coming, strict=True):
                 try:
@@ -98,15 +108,11 @@ def command(
         raise DonePartly(problem_text) if results else ScanError(problem_text)
 
 
-@contextmanager
-def _without_empty(folder: Path) -> Iterator[None]:
-    """Leave no folder behind that was made in the block and stayed empty."""
-    there = folder.exists()
-    try:
-        yield
-    finally:
-        if not there and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+def _check_channels(named: Iterable[str], segmenter: Segmenter) -> None:
+    """Refuse to be given the series of a channel that the model does not take, as a mistyped name would be."""
+    taken = segmenter.bundle.preprocessing.channels
+    if others := [channel for channel in named if channel not in taken]:
+        raise click.UsageError(f"--channel: {segmenter.bundle.name} takes {', '.join(taken)}, not {', '.join(others)}.")
 
 
 def _read_ahead(
@@ -149,6 +155,7 @@ def _segment(
         channel = reference_number(scan.channels)
         overlay = draw_montage(scan.voxels[..., channel], result.mask, caption=files.case_id)
         overlays = write_overlay(scan, overlay, folder, algorithm)
+        affine = scan.geometry.affine_lps
         values = result.to_dict()
         values["timings_ms"] |= {
             "decode": round((decoded - started) * 1e3, 3),
@@ -159,6 +166,7 @@ def _segment(
             "bundle": segmenter.bundle.name,
             "shape": list(result.mask.shape),
             "spacing_mm": scan.geometry.spacing_mm,
+            "affine_lps": None if affine is None else affine.tolist(),
             "masks": [path.name for path in masks],
             "overlays": [path.name for path in overlays],
             **({"channels": [dataclasses.asdict(origin) for origin in scan.origins]} if scan.origins else {}),

@@ -58,6 +58,11 @@ class Geometry:
 
     spacing_mm: tuple[float, float, float] | None = None
 
+    @property
+    def affine_lps(self) -> npt.NDArray[np.float64] | None:
+        """(4, 4) float64, indices (slice, row, column) to millimetres left, posterior, superior; None where unknown."""
+        return None
+
 
 @dataclass(frozen=True)
 class ChannelOrigin:
@@ -70,6 +75,7 @@ class ChannelOrigin:
         resampled: how it came onto the scan's grid; None where its voxels are as they were stored.
         covered: share of the scan's grid that it covers, 0 to 1; beyond it the channel is 0.
         doubt: what speaks against its being whole; "" where nothing does.
+        header_says: which other channel its header speaks for, where the caller named it for this one; else "".
     """
 
     channel: str
@@ -78,6 +84,7 @@ class ChannelOrigin:
     resampled: str | None = None
     covered: float = 1.0
     doubt: str = ""
+    header_says: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ from tumortrace_runtime.libraries import import_library
 SCAN_AXES = ("S", "P", "L")
 """Where slices, rows and columns of a scan run to: superior, posterior, the patient's left."""
 
+RAS_TO_LPS = np.diag((-1.0, -1.0, 1.0, 1.0))
+"""From the coordinates of NIfTI to those of DICOM; and back, being its own inverse."""
+
 _MOST_BYTES_PER_VOXEL = 8
 
 _MOST_BYTES_BEHIND = 1 << 20
@@ -41,6 +44,14 @@ class NiftiGeometry(Geometry):
     header: Any = None
     shape: tuple[int, ...] = ()
     affine: npt.NDArray[np.float64] | None = None
+
+    @property
+    def affine_lps(self) -> npt.NDArray[np.float64] | None:
+        """See `Geometry`; None where the file does not say how the patient lies."""
+        if self.affine is None or not (self.header["qform_code"] or self.header["sform_code"]):
+            return None
+        to_stored = nibabel().orientations.inv_ornt_aff(_turn(self.affine), self.shape[:3])
+        return np.asarray(RAS_TO_LPS @ self.affine @ to_stored, np.float64)
 
 
 def read_volume(path: Path) -> tuple[npt.NDArray[np.generic], NiftiGeometry]:

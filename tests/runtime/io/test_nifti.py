@@ -29,7 +29,7 @@ from tumortrace_runtime.io import (
     write_case,
     write_mask,
 )
-from tumortrace_runtime.io.volumes import read_volume
+from tumortrace_runtime.io.volumes import SCAN_AXES, read_volume
 
 SHAPE = (4, 5, 6)
 AFFINE = np.array([[-1, 0, 0, 90], [0, -1.5, 0, 126], [0, 0, 3, -72], [0, 0, 0, 1.0]])
@@ -79,9 +79,7 @@ def named(folder: Path, channel: str, suffix: str = ".nii.gz") -> Path:
 def to_scan_axes(path: Path) -> npt.NDArray[Any]:
     """What nibabel itself makes of a file when asked for the axes of a scan."""
     image = nib.load(path)
-    turn = nib.orientations.ornt_transform(
-        nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(("S", "P", "L"))
-    )
+    turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(SCAN_AXES))
     return np.asanyarray(image.as_reoriented(turn).dataobj)
 
 
@@ -115,12 +113,25 @@ def test_every_orientation_is_read_the_same_and_a_mask_goes_back_in_place(
     np.testing.assert_array_equal(scan.voxels[..., 0], volume().T)
     assert scan.geometry.spacing_mm == (3.0, 1.5, 1.0)
 
+    turned = stored.as_reoriented(
+        nib.orientations.ornt_transform(nib.io_orientation(stored.affine), nib.orientations.axcodes2ornt(SCAN_AXES))
+    )
+    assert scan.geometry.affine_lps is not None
+    np.testing.assert_allclose(scan.geometry.affine_lps, np.diag((-1, -1, 1, 1)) @ turned.affine, atol=1e-4)
+
     mask = np.random.default_rng(3).integers(0, 2, scan.voxels.shape[:3], dtype=np.uint8)
     (written,) = write_mask(scan, mask, tmp_path / "out")
     image = nib.load(written)
     assert (written.name, image.shape, image.get_data_dtype()) == ("case_mask.nii.gz", stored.shape, np.uint8)
     np.testing.assert_array_equal(image.affine, stored.affine)
     np.testing.assert_array_equal(to_scan_axes(written), mask)
+
+
+def test_without_codes_nobody_knows_where_the_patient_is(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(volume(), None)
+    assert (image.header["qform_code"], image.header["sform_code"]) == (0, 0)
+    image.to_filename(tmp_path / "volume.nii")
+    assert read_volume(tmp_path / "volume.nii")[1].affine_lps is None
 
 
 @given(

@@ -43,13 +43,14 @@ def test_a_study_gets_a_mask_where_its_lesions_are(
 ) -> None:
     study, phantom = written(tmp_path, form)
     ended = tumortrace("segment", tiny_bundle, study, "-o", tmp_path / "out")
-    assert (ended.code, ended.err) == (0, "segmenting\n")
+    assert (ended.code, ended.err) == (0, "")
     result = result_of(tmp_path / "out")
     (folder,) = (tmp_path / "out").iterdir()
     assert folder.name == result["case_id"] == find_cases(study)[0].case_id
     geometry = phantom.scan.geometry
     assert isinstance(geometry, DicomGeometry)
     assert result["spacing_mm"] == pytest.approx(geometry.spacing_mm)
+    np.testing.assert_allclose(result["affine_lps"], geometry.affine, atol=EXACT_MM)
 
     assert {path.name for path in folder.iterdir()} == {*result["masks"], *result["overlays"], "result.json"}
     segmentation, nifti = (folder / name for name in result["masks"])
@@ -149,8 +150,11 @@ def test_a_missing_channel_is_refused_unless_it_is_mapped(
     [
         (["--channel", "flair"], "CHANNEL=TAG=VALUE or CHANNEL=TAG~PATTERN is wanted"),
         (["--channel", "flair=SeriesNumber=9"], "has no series with SeriesNumber=9"),
+        (["--channel", "fliar=SeriesNumber=2"], "takes t1, flair, t1ce, not fliar"),
+        (["--channel", "FLAIR=SeriesNumber=2"], "takes t1, flair, t1ce, not FLAIR"),
+        (["--channel", "t2=SeriesNumber=2"], "takes t1, flair, t1ce, not t2"),
         (["--channel", "flair=SeriesNumber=2", "--layout", "lgg"], "takes no mapping"),
-        (["--channel", "flair=SeriesNumber=2", "--mapping", "m.json"], "--channel for DICOM; give one of them"),
+        (["--channel", "flair=SeriesNumber=2", "--mapping", "m.json"], "says what --channel says; give one of them"),
     ],
 )
 def test_a_channel_that_cannot_be_had_is_refused(
@@ -162,3 +166,59 @@ def test_a_channel_that_cannot_be_had_is_refused(
     ended = tumortrace("segment", tiny_bundle, study, "-o", tmp_path / "out", *options)
     assert ended.code == 2
     assert said in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_series_that_the_caller_confused_are_told(tumortrace: Program, tiny_bundle: Path, tmp_path: Path) -> None:
+    study, _ = written(tmp_path)
+    confused = ["--channel=t1=SeriesNumber=2", "--channel=flair=SeriesNumber=1"]
+    assert tumortrace("segment", tiny_bundle, study, "-o", tmp_path / "out", *confused).code == 0
+    told = [notice for notice in result_of(tmp_path / "out")["warnings"] if notice["code"] == "named-otherwise"]
+    assert [notice["message"].partition(" (")[0] for notice in told] == ["t1: series 2", "flair: series 1"]
+    assert told[0]["message"].endswith(" was named; its header is that of flair.")
+
+
+def test_a_sequence_that_shows_a_part_or_lacks_slices_is_told_once(
+    tumortrace: Program, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    study, _ = written(tmp_path)
+    images = sorted((study / "1-t1").iterdir())
+    for path in images[: len(images) // 4]:
+        path.unlink()
+    taken = [f"--channel={channel}=SeriesNumber=1" for channel in ("t1", "t1ce")]
+    ended = tumortrace("segment", tiny_bundle, study, "-o", tmp_path / "out", *taken)
+    assert ended.code == 0
+    told = {notice["code"]: notice["message"] for notice in result_of(tmp_path / "out")["warnings"]}
+    assert told["incomplete-series"].startswith("t1, t1ce: series 1 (")
+    assert "covers 7" in told["partial-coverage"]
+    assert ended.out.count("incomplete-series") == ended.out.count("partial-coverage") == 1
+
+
+def test_a_study_that_is_refused_is_named_beside_those_that_are_not(
+    tumortrace: Program, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    studies = [written(tmp_path, number=number)[0] for number in (1, 2, 3)]
+    shutil.rmtree(studies[0] / "3-t1ce")
+    next((studies[1] / "1-t1").iterdir()).write_bytes(bytes(128) + b"DICM")
+    cases = [find_cases(study)[0].case_id for study in studies]
+    ended = tumortrace("segment", tiny_bundle, tmp_path / "studies", "-o", tmp_path / "out", "--json")
+    assert ended.code == 5
+    said = json.loads(ended.out)
+    assert [result["case_id"] for result in said["results"]] == [cases[2]]
+    reasons = ["has no series that is t1ce", "no transfer syntax"]
+    for study, case_id, reason in zip(studies[:2], cases[:2], reasons, strict=True):
+        (refused,) = (text for text in said["refused"] if case_id in text)
+        assert str(study) in refused
+        assert reason in refused
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_segmented(
+    tumortrace: Program, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    study, _ = written(tmp_path)
+    (tmp_path / "out").write_text("")
+    for out in (tmp_path / "out", tmp_path / "out" / "deeper"):
+        ended = tumortrace("segment", tiny_bundle, study, "-o", out)
+        assert ended.code == 2
+        assert ended.err.startswith(f"Error: {out}: cannot be written (")
+        assert len(ended.err.splitlines()) == 1

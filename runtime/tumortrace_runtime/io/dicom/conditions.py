@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.io.dicom.summary import SeriesSummary
+from tumortrace_runtime.libraries import import_library
 
 _CONDITION = re.compile(r"(?P<keyword>[A-Za-z][A-Za-z0-9]*)(?P<sign>[=~])(?P<wanted>.+)", re.DOTALL)
-_ASSIGNMENT = re.compile(r"(?P<channel>[a-z][a-z0-9_]*)=(?P<condition>.+)", re.DOTALL)
+_ASSIGNMENT = re.compile(r"(?P<channel>[A-Za-z][A-Za-z0-9_]*)=(?P<condition>.+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,13 @@ def parse_condition(text: str) -> Condition:
     """A condition as it is written: "SeriesDescription~FLAIR", "SeriesNumber=5".
 
     Raises:
-        ScanError: it is none, or its regular expression does not hold.
+        ScanError: it is none, has no keyword of DICOM's dictionary, or its regular expression does not hold.
+        InputError: pydicom, which has the dictionary, is not installed.
     """
     found = _CONDITION.fullmatch(text)
     if found is None:
         raise ScanError(f"{text!r} names no series; TAG=VALUE or TAG~PATTERN is wanted, as SeriesDescription~FLAIR.")
+    _check_keyword(found["keyword"], text)
     if found["sign"] == "~":
         try:
             re.compile(found["wanted"])
@@ -64,6 +68,7 @@ def parse_channels(texts: Iterable[str]) -> dict[str, str]:
 
     Raises:
         ScanError: one is written otherwise, or a channel is there twice.
+        InputError: pydicom is not installed.
     """
     conditions: dict[str, str] = {}
     for text in texts:
@@ -77,6 +82,14 @@ def parse_channels(texts: Iterable[str]) -> dict[str, str]:
         parse_condition(found["condition"])
         conditions[found["channel"]] = found["condition"]
     return conditions
+
+
+def _check_keyword(keyword: str, text: str) -> None:
+    dictionary = import_library("pydicom.datadict").keyword_dict
+    if keyword not in dictionary:
+        alike = get_close_matches(keyword, dictionary, n=1)
+        meant = f"; {alike[0]} is one" if alike else ""
+        raise ScanError(f"{text!r}: {keyword} is no keyword of DICOM's dictionary{meant}.")
 
 
 def _same(value: str, wanted: str) -> bool:

@@ -28,6 +28,8 @@ NO_DATE = "19000101"
 _UIDS = uuid.UUID("0f5a3c86-6d1b-5b0e-9a51-1d8a37f0c2e4")
 _DATES = ("Content", "Acquisition", "Series", "Study")
 _UTF_8 = "ISO_IR 192"
+_UNDECODABLE = "\N{REPLACEMENT CHARACTER}"
+"""What pydicom puts in the place of a byte that the character set has not."""
 _TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 _OF_THE_CLOCK = (
     "InstanceCreationDate",
@@ -100,7 +102,7 @@ def readable(header: Any) -> Any:
     for tag in header.keys():  # noqa: SIM118  # iterating a dataset would decode
         try:
             element = header[tag]
-            if kind_of(tag) == element.VR:
+            if kind_of(tag) == element.VR and _UNDECODABLE not in str(element.value):
                 kept[tag] = element
         except Exception:  # pydicom raises almost anything for a value that its representation does not allow
             continue

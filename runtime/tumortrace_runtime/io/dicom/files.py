@@ -19,6 +19,8 @@ _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH = 64
+_UNDEFINED = 0xFFFFFFFF
+"""The length of values that end with a delimiter."""
 
 
 def instance_files(root: Path) -> list[Path]:
@@ -46,14 +48,16 @@ def read_header(path: Path, keywords: Sequence[str] | None = None) -> Any:
         ScanError: it is no DICOM file, is damaged, or its header is compressed.
         InputError: pydicom is not installed.
     """
-    pydicom = import_library("pydicom")
-    with damage_told(path), _mapped(path) as content:
-        if pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID") == _DEFLATED:
-            raise ScanError(
-                f"{path}: its header is deflated, which is not read; inflate it first (dcmconv of DCMTK does)."
-            )
-        tags = None if keywords is None else list(keywords)
-        return pydicom.dcmread(content, stop_before_pixels=True, specific_tags=tags)
+    return _read(path, stop_before_pixels=True, specific_tags=None if keywords is None else list(keywords))
+
+
+def read_image(path: Path) -> Any:
+    """The dataset of a file with its pixels, still as they are stored.
+
+    Raises:
+        ScanError, InputError: as `read_header` does.
+    """
+    return _read(path)
 
 
 def is_directory(header: Any, path: Path) -> bool:
@@ -98,7 +102,8 @@ def damage_told(path: Path) -> Iterator[None]:
     except Exception as problem:
         if isinstance(problem, OSError) and problem.strerror:  # of the system's, not the decoder's
             raise ScanError(f"{path}: cannot be read ({problem.strerror}).") from problem
-        raise ScanError(f"{path}: cannot be decoded as DICOM ({type(problem).__name__}); is it complete?") from problem
+        what = type(problem).__name__
+        raise ScanError(f"{path}: cannot be decoded as DICOM ({what}); it is damaged or incomplete.") from problem
 
 
 def _files_below(root: Path) -> Iterator[Path]:
@@ -108,6 +113,29 @@ def _files_below(root: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(root, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _read(path: Path, **options: Any) -> Any:
+    pydicom = import_library("pydicom")
+    with damage_told(path), _mapped(path) as content:
+        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
+        if not syntax:
+            raise ScanError(f"{path}: names no transfer syntax, or ends before it; it is damaged or incomplete.")
+        if syntax == _DEFLATED:
+            raise ScanError(
+                f"{path}: its header is deflated, which is not read; inflate it first (dcmconv of DCMTK does)."
+            )
+        dataset = pydicom.dcmread(content, **options)
+        _check_end(path, dataset)
+        return dataset
+
+
+def _check_end(path: Path, dataset: Any) -> None:
+    """Refuse a file that ends within a value, of which pydicom gives what there is: of a UID, another UID."""
+    last: Any = dataset.get_item(next(reversed(dataset.keys()))) if len(dataset) else None
+    length = getattr(last, "length", _UNDEFINED)
+    if length != _UNDEFINED and last.value is not None and len(last.value) < length:
+        raise ScanError(f"{path}: ends in the middle of a value; copy the file again.")
 
 
 @contextmanager

@@ -83,6 +83,11 @@ class DicomGeometry(Geometry):
     others: tuple[Source, ...] = ()
 
     @property
+    def affine_lps(self) -> npt.NDArray[np.float64]:
+        """See `Geometry`."""
+        return self.affine
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         """Every series that the scan is from, that of its grid first."""
         return (self.source, *self.others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from tumortrace_runtime.io.dicom.series import (
     Volume,
     by_series,
     by_study,
+    check_one_patient,
     doubt_of,
     open_volume,
     read_values,
@@ -29,7 +31,7 @@ from tumortrace_runtime.io.dicom.summary import SeriesSummary, summarise
 from tumortrace_runtime.io.scan import CaseFiles, ChannelMapping, ChannelOrigin, Scan
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL, replaced_channels
 
-WANTED = "DICOM files of MR series"
+WANTED = "DICOM files of MR series, known by the letters DICM behind 128 bytes,"
 
 _ID_DIGITS = 16
 
@@ -38,14 +40,21 @@ def find(root: Path, mapping: ChannelMapping | None = None) -> list[CaseFiles]:
     """The studies in a folder and the folders below it, of a DICOMDIR, or of a single file; sorted by name.
 
     A case is named by a hash of its StudyInstanceUID, and taken for a patient of its own: names and identifiers of
-    patients stay in the files.
+    patients stay in the files. A file whose study cannot be read may be of any whose files are in the same folder, and
+    reading each of these cases refuses it; where there is none, such files of a folder are a case, which is refused.
 
     Raises:
-        ScanError: a file is damaged, or has no UID of a study.
+        ScanError: a folder cannot be read, or a DICOMDIR is damaged or names what is not there.
         InputError: there are DICOM files, and pydicom is not installed.
     """
-    studies = by_study(instance_files(root))
-    return sorted((_case(root, study, paths) for study, paths in studies.items()), key=lambda files: files.case_id)
+    studies, unread = by_study(instance_files(root))
+    cases = {study: list(paths) for study, paths in studies.items()}
+    folders = {study: {path.parent for path in paths} for study, paths in studies.items()}
+    for path in unread:
+        beside = [study for study in studies if path.parent in folders[study]]
+        for study in beside or [os.path.relpath(path.parent, root)]:
+            cases.setdefault(study, []).append(path)
+    return sorted((_case(root, study, paths) for study, paths in cases.items()), key=lambda files: files.case_id)
 
 
 def read(
@@ -59,19 +68,20 @@ def read(
 
     Raises:
         ScanError: masks are asked for; a channel has no series, or several that could be it; or a chosen series is
-            damaged, makes no regular grid, or has another frame of reference.
+            damaged, makes no regular grid, or is of another patient or frame of reference than the others.
         InputError: pydicom, or what decodes the pixels, is not installed.
     """
     if with_truth:
         raise ScanError(f"{files.folder}: the dicom layout has no masks to compare with; read it without truth.")
-    name = str(files.folder)
-    series = list(by_series(files.images).values())
+    name = _name(files)
+    series = _series(files, name)
     summaries = [_summary(paths) for paths in series]
     choices = select_series(summaries, channels, mapping.channels if mapping else {}, name)
     volumes = {
         place: open_volume(series[place], f"{name}: {summaries[place].name}")
         for place in dict.fromkeys(choice.series for choice in choices.values())
     }
+    check_one_patient(list(volumes.values()))
     reference = REFERENCE_CHANNEL if REFERENCE_CHANNEL in choices else next(iter(choices))
     target = choices[reference].series
     others = tuple(volume.source for place, volume in volumes.items() if place != target)
@@ -102,6 +112,18 @@ def _case(root: Path, study_uid: str, paths: Sequence[Path]) -> CaseFiles:
     return CaseFiles(case_id, case_id, site="", layout="dicom", folder=root, images=tuple(paths))
 
 
+def _name(files: CaseFiles) -> str:
+    """What to call a study in an error: by the folder that all its files are in, and its case."""
+    return f"{os.path.commonpath([path.parent for path in files.images])} ({files.case_id})"
+
+
+def _series(files: CaseFiles, name: str) -> list[list[Path]]:
+    try:
+        return list(by_series(files.images).values())
+    except ScanError as problem:
+        raise ScanError(f"{name}: {problem}") from problem
+
+
 def _summary(paths: Sequence[Path]) -> SeriesSummary:
     header = read_header(paths[0])
     return summarise(header, paths[0], instances=len(paths), unsuitable=unsuitable(header, paths[0]))
@@ -130,6 +152,7 @@ def _on_one_grid(
             choice.reasons,
             *read[choice.series][1:],
             doubt=doubt_of(volumes[choice.series]),
+            header_says=choice.header_says,
         )
         for channel, choice in choices.items()
     )

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.io.dicom import lossless_jpeg
 from tumortrace_runtime.io.dicom.codestream import frame_size
-from tumortrace_runtime.io.dicom.files import damage_told
+from tumortrace_runtime.io.dicom.files import damage_told, read_image
 from tumortrace_runtime.io.dicom.planes import Plane
 from tumortrace_runtime.io.scan import MAX_VOXELS
 from tumortrace_runtime.libraries import import_library, install_command
@@ -50,11 +50,16 @@ def read_pixels(path: Path, header: Any) -> Pixels:
     with damage_told(path):
         shape = _checked_shape(path, header)
         _check_bits(path, header)
+        image = read_image(path)
+        if "PixelData" not in image:
+            raise ScanError(f"{path}: has no PixelData; an image is wanted.")
         plugin = ""
-        if header.file_meta.TransferSyntaxUID.is_encapsulated:
-            plugin = _plugin(path, header)
-            _check_frames(path, header, shape)
-        return _complemented(_decoded(path, plugin).reshape(shape), header)
+        if image.file_meta.TransferSyntaxUID.is_encapsulated:
+            plugin = _plugin(path, image)
+            _check_frames(path, image, shape)
+        else:
+            _check_length(path, image, shape)
+        return _complemented(_decoded(image, plugin).reshape(shape), header)
 
 
 def to_values(stored: Pixels, planes: Sequence[Plane]) -> Pixels:
@@ -86,9 +91,9 @@ def _checked_shape(path: Path, header: Any) -> tuple[int, int, int]:
     return shape
 
 
-def _plugin(path: Path, header: Any) -> str:
+def _plugin(path: Path, image: Any) -> str:
     """The plugin of pydicom's that decodes an image: of several, the one that a damaged frame harms least."""
-    syntax = header.file_meta.TransferSyntaxUID
+    syntax = image.file_meta.TransferSyntaxUID
     try:
         decoder = import_library("pydicom.pixels").get_decoder(syntax)
     except NotImplementedError as problem:
@@ -100,12 +105,12 @@ def _plugin(path: Path, header: Any) -> str:
     return usable[0]
 
 
-def _check_frames(path: Path, header: Any, shape: tuple[int, int, int]) -> None:
+def _check_frames(path: Path, image: Any, shape: tuple[int, int, int]) -> None:
     """Refuse frames that are incomplete, or would decode to more than the header says, and so to any size."""
     wanted = (*shape[1:], 1)
-    most_bytes = 2 * shape[1] * shape[2] * (int(header.BitsAllocated) // 8) + _RLE_HEADER_BYTES
-    is_rle = header.file_meta.TransferSyntaxUID == _RLE
-    for number, frame in enumerate(_frames(path, shape[0]), start=1):
+    most_bytes = 2 * shape[1] * shape[2] * (int(image.BitsAllocated) // 8) + _RLE_HEADER_BYTES
+    is_rle = image.file_meta.TransferSyntaxUID == _RLE
+    for number, frame in enumerate(_frames(image, shape[0]), start=1):
         if len(frame) > most_bytes if is_rle else frame_size(frame) != wanted:
             raise ScanError(
                 f"{path}: frame {number} is not of {shape[1]} x {shape[2]} pixels once decoded; it is damaged."
@@ -114,19 +119,29 @@ def _check_frames(path: Path, header: Any, shape: tuple[int, int, int]) -> None:
             raise ScanError(f"{path}: frame {number} is incomplete; copy the file again.")
 
 
-def _frames(path: Path, count: int) -> Iterator[bytes]:
+def _check_length(path: Path, image: Any, shape: tuple[int, int, int]) -> None:
+    """Refuse plain pixels of another length than the header says: which of them are the image is not known then."""
+    wanted = shape[0] * shape[1] * shape[2] * (int(image.BitsAllocated) // 8)
+    found = len(image.PixelData)
+    if image["PixelData"].is_undefined_length or found not in (wanted, wanted + wanted % 2):  # padded to be even
+        raise ScanError(f"{path}: has {found} bytes of pixels, and by its header {wanted}; copy the file again.")
+
+
+def _frames(image: Any, count: int) -> Iterator[bytes]:
     """The frames of a compressed image, as pydicom finds them to decode them."""
-    tables = ["ExtendedOffsetTable", "ExtendedOffsetTableLengths"]
-    stored = import_library("pydicom").dcmread(path, specific_tags=["PixelData", *tables])
-    offsets = tuple(stored[table].value for table in tables if table in stored)
-    if "PixelData" in stored:
-        generate = import_library("pydicom.encaps").generate_frames
-        yield from generate(stored.PixelData, number_of_frames=count, extended_offsets=offsets or None)
+    tables = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+    offsets = tuple(image[table].value for table in tables if table in image)
+    generate = import_library("pydicom.encaps").generate_frames
+    yield from generate(image.PixelData, number_of_frames=count, extended_offsets=offsets or None)
 
 
-def _decoded(path: Path, plugin: str) -> npt.NDArray[Any]:
-    """Pixels in the machine's byte order, freed of what lies above their own bits, such as overlays."""
-    pixels: npt.NDArray[Any] = import_library("pydicom.pixels").pixel_array(path, raw=True, decoding_plugin=plugin)
+def _decoded(image: Any, plugin: str) -> npt.NDArray[Any]:
+    """Pixels in the machine's byte order, freed of what lies above their own bits, such as overlays.
+
+    They are those of the dataset that was read, not read from the file again: given the file, pydicom takes its word
+    for the transfer syntax, and where that is wrong takes bytes before the pixels for some of them.
+    """
+    pixels: npt.NDArray[Any] = import_library("pydicom.pixels").pixel_array(image, raw=True, decoding_plugin=plugin)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 

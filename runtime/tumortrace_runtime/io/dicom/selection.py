@@ -21,10 +21,12 @@ class Choice:
     Attributes:
         series: its place among those that were to choose from.
         reasons: why it was chosen.
+        header_says: which other channel the rules find the series to be, where the caller named it; else "".
     """
 
     series: int
     reasons: tuple[str, ...]
+    header_says: str = ""
 
 
 def select_series(
@@ -52,13 +54,15 @@ def select_series(
     order = [channel for channel in CHANNELS if channel in wanted] + sorted(wanted - set(CHANNELS))
     if not order:
         raise ScanError(f"{name}: has no series that is {', '.join(CHANNELS)}. {_told(series, found)}")
-    mapped = {channel: _mapped(channel, mapping[channel], series, name) for channel in order if channel in mapping}
+    mapped = {
+        channel: _mapped(channel, mapping[channel], series, found, name) for channel in order if channel in mapping
+    }
     for choice in mapped.values():
         found[choice.series] = Weighting("", (f"was asked for as {_channels_of(choice.series, mapped)}",))
     return {channel: mapped.get(channel) or _ruled(channel, series, found, name) for channel in order}
 
 
-def _mapped(channel: str, text: str, series: Sequence[SeriesSummary], name: str) -> Choice:
+def _mapped(channel: str, text: str, series: Sequence[SeriesSummary], found: Sequence[Weighting], name: str) -> Choice:
     condition = parse_condition(text)
     matching = [place for place, each in enumerate(series) if condition.holds(each)]
     if not matching:
@@ -69,7 +73,8 @@ def _mapped(channel: str, text: str, series: Sequence[SeriesSummary], name: str)
         raise ScanError(f"{name}: has {names} with {condition} for the channel {channel}; one is wanted.")
     if problem := series[matching[0]].unsuitable:
         raise ScanError(f"{name}: {series[matching[0]].name}, chosen for {channel}, {problem}; an MR image is wanted.")
-    return Choice(matching[0], (f"{condition} was asked for",))
+    ruled = found[matching[0]].channel
+    return Choice(matching[0], (f"{condition} was asked for",), ruled if ruled != channel else "")
 
 
 def _ruled(channel: str, series: Sequence[SeriesSummary], found: Sequence[Weighting], name: str) -> Choice:

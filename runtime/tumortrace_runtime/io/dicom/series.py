@@ -28,7 +28,6 @@ MR_CLASSES: Mapping[str, str] = {
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _SAME_WITHIN_SERIES = (
     "StudyInstanceUID",
-    "PatientID",
     "SOPClassUID",
     "FrameOfReferenceUID",
     "Rows",
@@ -38,6 +37,7 @@ _SAME_WITHIN_SERIES = (
     "BitsStored",
     "PixelRepresentation",
 )
+_WHOM = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,32 @@ class Volume:
     images: tuple[Image, ...]
 
 
-def by_study(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    """Files by StudyInstanceUID, without DICOMDIRs."""
-    return _grouped(paths, "StudyInstanceUID")
+def by_study(paths: Sequence[Path]) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Files by StudyInstanceUID, without DICOMDIRs; and those whose study cannot be read."""
+    studies: dict[str, list[Path]] = {}
+    unread = []
+    for path in paths:
+        try:
+            header = read_header(path, ["StudyInstanceUID"])
+            if not is_directory(header, path):
+                studies.setdefault(uid(header, "StudyInstanceUID", path), []).append(path)
+        except ScanError:
+            unread.append(path)
+    return studies, unread
 
 
 def by_series(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    """Files by SeriesInstanceUID."""
-    return _grouped(paths, "SeriesInstanceUID")
+    """Files of a study by SeriesInstanceUID.
+
+    Raises:
+        ScanError: one is damaged, or lacks a UID.
+    """
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        header = read_header(path, keywords := ["StudyInstanceUID", "SeriesInstanceUID"])
+        _, series = (uid(header, keyword, path) for keyword in keywords)
+        groups.setdefault(series, []).append(path)
+    return groups
 
 
 def unsuitable(header: Any, path: Path) -> str:
@@ -138,15 +156,39 @@ def doubt_of(volume: Volume) -> str:
     """What the numbers of a volume's images say against its being whole, which gaps at its ends would not show.
 
     Returns:
-        "" where they run from 0 or 1 on, where there is one image alone, or where they say nothing.
+        "" where they run from 0 or 1 on, where they say nothing, or where one image has them all as frames.
     """
     numbers = [_instance_number(image) for image in volume.images]
     known = {number for number in numbers if number is not None}
-    if len(numbers) == 1 or len(known) < len(numbers):
+    if len(known) < len(numbers) or (len(numbers) == 1 and volume.source.multi_frame):
         return ""
     first, last = min(known), max(known)
-    whole = first in (0, 1) and last - first + 1 == len(known)
-    return "" if whole else f"its {len(known)} images have numbers from {first} to {last}"
+    if first in (0, 1) and last - first + 1 == len(known):
+        return ""
+    if len(known) == 1:
+        return f"its image is number {last}"
+    return f"its {len(known)} images have numbers from {first} to {last}"
+
+
+def check_one_patient(volumes: Sequence[Volume]) -> None:
+    """Refuse series that show several people, as those of two studies given one UID do.
+
+    Raises:
+        ScanError: they do; whom is not said.
+    """
+    first, *others = ((volume, volume.images[0]) for volume in volumes)
+    for volume, image in others:
+        if different := _others_shown(image.header, first[1].header, image.path):
+            raise ScanError(
+                f"{volume.name}: has another {different[0]} than {first[0].name.rpartition(': ')[2]}; "
+                "series of one patient are wanted."
+            )
+
+
+def _others_shown(header: Any, other: Any, path: Path) -> list[str]:
+    """In what two headers differ of whom they show."""
+    with damage_told(path):
+        return [keyword for keyword in _WHOM if str(header.get(keyword) or "") != str(other.get(keyword) or "")]
 
 
 def _instance_number(image: Image) -> int | None:
@@ -193,25 +235,16 @@ def _images(
     return tuple(sorted(images, key=lambda image: min(image.slices)))
 
 
-def _grouped(paths: Sequence[Path], keyword: str) -> dict[str, list[Path]]:
-    groups: dict[str, list[Path]] = {}
-    for path in paths:
-        header = read_header(path, [keyword])
-        if not is_directory(header, path):
-            groups.setdefault(uid(header, keyword, path), []).append(path)
-    return groups
-
-
 def _check_same(headers: Sequence[Any], paths: Sequence[Path], name: str) -> None:
     """Refuse images that are not of one series, or one image that is there twice."""
     seen: dict[str, Path] = {}
     for header, path in zip(headers, paths, strict=True):
         with damage_told(path):
             others = [keyword for keyword in _SAME_WITHIN_SERIES if header.get(keyword) != headers[0].get(keyword)]
-        if others:
+        if others := others + _others_shown(header, headers[0], path):
             raise ScanError(f"{name}: {path} has another {others[0]} than {paths[0].name}; images alike are wanted.")
         if twin := seen.get(instance := uid(header, "SOPInstanceUID", path)):
-            raise ScanError(f"{name}: {path} and {twin} are one image; remove a copy.")
+            raise ScanError(f"{name}: {path} and {twin} have one SOPInstanceUID; remove the copy.")
         seen[instance] = path
 
 

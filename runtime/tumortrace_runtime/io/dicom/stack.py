@@ -106,10 +106,9 @@ def _refuse_gaps(positions: Numbers, gaps_mm: Numbers, name: str) -> None:
     multiples = np.rint(gaps_mm / least_mm)
     if (np.abs(gaps_mm - multiples * least_mm) <= np.maximum(SPACING_TOLERANCE * gaps_mm, _ROUNDING_MM)).all():
         place = int(multiples.argmax())
-        raise ScanError(
-            f"{name}: lacks {int(multiples.sum()) - len(gaps_mm)} slices, the first after {_place(positions[place])}; "
-            "every slice is wanted."
-        )
+        lacking = int(multiples.sum()) - len(gaps_mm)
+        slices = "1 slice" if lacking == 1 else f"{lacking} slices, the first"
+        raise ScanError(f"{name}: lacks {slices} after {_place(positions[place])}; every slice is wanted.")
     raise ScanError(
         f"{name}: has slices {least_mm:.3f} to {gaps_mm.max():.3f} mm apart; evenly spaced ones are wanted."
     )

@@ -17,12 +17,10 @@ from tumortrace_runtime.io.dicom.segmentation import MR_IMAGE, build_segmentatio
 from tumortrace_runtime.io.folders import write_together
 from tumortrace_runtime.io.pictures import OVERLAY
 from tumortrace_runtime.io.scan import Scan, check_mask
-from tumortrace_runtime.io.volumes import nibabel, scanner_header, write_stored
+from tumortrace_runtime.io.volumes import RAS_TO_LPS, nibabel, scanner_header, write_stored
 from tumortrace_runtime.png import encode_png
 
 CAPTURE = "overlay.dcm"
-
-_LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0, 1.0))
 
 
 @lru_cache(maxsize=1)
@@ -93,7 +91,7 @@ def write_overlay(
 
 def _write_nifti(path: Path, mask: npt.NDArray[np.uint8], source: Source) -> None:
     """Stored as columns, rows, slices, which is how programs that convert DICOM have it."""
-    affine = _LPS_TO_RAS @ source.affine[:, [2, 1, 0, 3]]
+    affine = RAS_TO_LPS @ source.affine[:, [2, 1, 0, 3]]
     stored = source.to_stored(mask).transpose()
     write_stored(path, stored, scanner_header(stored.shape, affine))
 

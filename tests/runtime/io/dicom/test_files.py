@@ -87,6 +87,28 @@ def test_a_dicomdir_that_leads_out_of_its_folder_is_refused(study: Any, tmp_path
         find_cases(path)
 
 
+def test_what_cannot_be_read_stops_the_studies_in_its_folder_alone(study: Any) -> None:
+    for place, number in (("one/flair", 1), ("two/flair", 2)):
+        shutil.move(study.write(number=1), study.root / place)
+        study.edit(lambda image, n=number: setattr(image, "StudyInstanceUID", f"1.2.{n}"), folder=study.root / place)
+    broken, lost = study.root / "one" / "flair" / "0007.dcm", study.root / "lost" / "0001.dcm"
+    lost.parent.mkdir()
+    for path in (broken, lost):
+        path.write_bytes(bytes(128) + b"DICM" + b"\2\0")
+    said, read = {}, []
+    for files in find_cases(study.root):
+        try:
+            read.append(read_case(files, with_truth=False))
+        except ScanError as problem:
+            said[files.case_id] = str(problem)
+    (scan,) = read
+    assert {path.parent.parent.name for path in scan.files.images} == {"two"}
+    assert len(said) == 2
+    for path, folder in ((broken, "one/flair"), (lost, "lost")):
+        (case_id,) = (case_id for case_id, text in said.items() if str(path) in text)
+        assert said[case_id].startswith(f"{study.root / folder} ({case_id}): {path}: ")
+
+
 @pytest.mark.parametrize("enhanced", [False, True])
 def test_a_single_file_is_a_case(study: Any, enhanced: bool) -> None:
     path = sorted(study.write(form=DicomForm(enhanced)).iterdir())[0]

@@ -13,7 +13,9 @@ import pytest
 from pydicom.uid import (
     MPEG2MPML,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     HTJ2KLossless,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
@@ -210,6 +212,29 @@ def test_an_incomplete_frame_is_refused(study: Any, syntax: Any) -> None:
     _require_encoder(syntax)
     study.edit(cut)
     assert "frame 1 is incomplete" in study.refusal()
+
+
+@pytest.mark.parametrize("said", [ImplicitVRLittleEndian, ExplicitVRLittleEndian], ids=lambda syntax: syntax.name)
+def test_pixels_are_found_where_the_transfer_syntax_is_wrong_about_value_representations(study: Any, said: Any) -> None:
+    """Bytes before the pixels, taken for some of them, would move the image."""
+    for path in study.write().iterdir():
+        image = pydicom.dcmread(path)
+        stored = image.file_meta.TransferSyntaxUID
+        image.file_meta.TransferSyntaxUID = said
+        is_implicit = said == ExplicitVRLittleEndian
+        assert is_implicit or said != stored
+        pydicom.dcmwrite(path, image, implicit_vr=is_implicit, little_endian=True, force_encoding=True)
+    np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels())
+
+
+def test_compressed_pixels_said_to_be_plain_are_refused(study: Any) -> None:
+    study.write()
+    study.edit(lambda image: image.compress(RLELossless, generate_instance_uid=False))
+    for path in study.root.rglob("*.dcm"):
+        content = path.read_bytes()
+        assert content.count(b"1.2.840.10008.1.2.5\0") == 1
+        path.write_bytes(content.replace(b"1.2.840.10008.1.2.5\0", b"1.2.840.10008.1.2.1\0"))
+    assert "bytes of pixels, and by its header 112" in study.refusal()
 
 
 @pytest.mark.parametrize("syntax", [MPEG2MPML, HTJ2KLossless, JPEGBaseline8Bit], ids=lambda syntax: syntax.name)

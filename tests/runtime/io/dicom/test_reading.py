@@ -74,7 +74,8 @@ def test_slices_are_sorted_by_place_and_not_by_name_or_number(study: Any) -> Non
         (slice(0, 6), ""),
         (slice(2, 6), "its 4 images have numbers from 3 to 6"),
         (slice(0, 6, 2), "its 3 images have numbers from 1 to 5"),
-        (slice(5, 6), ""),
+        (slice(0, 1), ""),
+        (slice(5, 6), "its image is number 6"),
     ],
 )
 def test_numbers_that_do_not_begin_at_the_first_speak_of_missing_slices(study: Any, kept: slice, doubt: str) -> None:
@@ -88,6 +89,12 @@ def test_numbers_that_do_not_begin_at_the_first_speak_of_missing_slices(study: A
 def test_equal_numbers_or_none_say_nothing_of_missing_slices(study: Any, number: int | None) -> None:
     study.write()
     study.edit(lambda image: setattr(image, "InstanceNumber", number))
+    assert study.read().origins[0].doubt == ""
+
+
+def test_an_image_with_frames_may_have_any_number(study: Any) -> None:
+    study.write(form=DicomForm(enhanced=True))
+    study.edit(lambda image: setattr(image, "InstanceNumber", 4))
     assert study.read().origins[0].doubt == ""
 
 

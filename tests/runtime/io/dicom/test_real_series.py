@@ -65,5 +65,5 @@ def test_what_it_lacks_is_refused_unless_it_is_mapped(series: CaseFiles) -> None
 
 def test_a_slice_that_is_left_out_is_missed(series: CaseFiles) -> None:
     some = CaseFiles("a", "a", "", "dicom", series.folder, (*series.images[:30], *series.images[31:]))
-    with pytest.raises(ScanError, match="lacks 1 slices"):
+    with pytest.raises(ScanError, match="lacks 1 slice after"):
         read_case(some, with_truth=False)

@@ -53,8 +53,8 @@ def remove(image: Any) -> bool:
 CORONAL = [1, 0, 0, 0, 0, -1]
 
 CLASSIC: dict[str, tuple[Change, tuple[int, ...], str]] = {
-    "a slice is missing": (remove, (2,), "lacks 1 slices, the first after (-2.62, -1.50, -4.50) mm"),
-    "two slices are missing": (remove, (1, 2), "lacks 2 slices"),
+    "a slice is missing": (remove, (2,), "lacks 1 slice after (-2.62, -1.50, -4.50) mm"),
+    "two slices are missing": (remove, (1, 2), "lacks 2 slices, the first after (-2.62, -1.50, -7.50) mm"),
     "uneven spacing": (moved(0.7), (3,), "has slices 2.300 to 3.700 mm apart; evenly spaced ones are wanted"),
     "one position twice": (moved(3.0), (2,), "has several slices at one position ((-2.62, -1.50, 1.50) mm)"),
     "a slice beside the others": (moved(0.3, axis=0), (4,), "beside the normal through the first"),
@@ -77,6 +77,8 @@ CLASSIC: dict[str, tuple[Change, tuple[int, ...], str]] = {
     "no frame of reference": (put(FrameOfReferenceUID=None), (), "FrameOfReferenceUID is missing"),
     "sizes are mixed": (put(Rows=6), (1,), "has another Rows than"),
     "patients are mixed": (put(PatientID="other"), (1,), "has another PatientID than"),
+    "names are mixed": (put(PatientName="Other^Name"), (1,), "has another PatientName than"),
+    "one of them is known": (put(PatientBirthDate="19700101"), (1,), "has another PatientBirthDate than"),
     "bit depths are mixed": (put(BitsStored=16, HighBit=15), (1,), "has another BitsStored than"),
     "a secondary capture": (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), (), "is a secondary capture"),
     "a multi-frame secondary capture": (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.7.4"), (), "is a secondary capture"),
@@ -87,8 +89,10 @@ CLASSIC: dict[str, tuple[Change, tuple[int, ...], str]] = {
     "no modality": (put(Modality=None), (), "has the modality 'None', not MR"),
     "raw data": (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.66"), (), "is no MR image"),
     "no size": (put(Rows=None), (), "does not tell how its pixels are stored"),
-    "no pixels": (put(PixelData=None), (), "cannot be decoded as DICOM"),
-    "fewer pixels than told": (put(PixelData=b"\0" * 50), (4,), "cannot be decoded as DICOM"),
+    "no pixels": (put(PixelData=None), (), "has no PixelData"),
+    "fewer pixels than told": (put(PixelData=b"\0" * 50), (4,), "has 50 bytes of pixels, and by its header 112"),
+    "more pixels than told": (put(PixelData=b"\0" * 114), (4,), "has 114 bytes of pixels, and by its header 112"),
+    "fewer rows than there are": (put(Rows=6), (), "has 112 bytes of pixels, and by its header 96"),
     "one slice larger than all memory": (put(Rows=65535, Columns=65535), (), "1 to 268435456 voxels wanted"),
     "no rows": (put(Rows=0), (), "1 to 268435456 voxels wanted"),
     "more bits than there are": (put(BitsStored=20, HighBit=19), (), "has 20 bits up to bit 19 of 16"),
@@ -102,7 +106,7 @@ CLASSIC: dict[str, tuple[Change, tuple[int, ...], str]] = {
     "no study": (put(StudyInstanceUID=None), (), "StudyInstanceUID is missing"),
     "frames that are not told of": (put(NumberOfFrames=2), (), "has 2 frames and tells of 0"),
     "two numbers of rows": (put(Rows=[7, 7]), (), "cannot be decoded as DICOM (TypeError)"),
-    "one image twice": (put(SOPInstanceUID="1.2.3"), (1, 2), "are one image; remove a copy"),
+    "one image twice": (put(SOPInstanceUID="1.2.3"), (1, 2), "have one SOPInstanceUID; remove the copy"),
 }
 
 
@@ -195,6 +199,18 @@ def test_series_of_other_frames_of_reference_are_refused(study: Any) -> None:
     study.edit(put(FrameOfReferenceUID="1.2.3"), folder=study.write("t1", number=2))
     said = study.refusal(["t1", "flair"])
     assert "series 2 (SE, TR 520, TE 12, 6 slices): has another frame of reference than series 1" in said
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "PatientBirthDate", "PatientSex"])
+@pytest.mark.parametrize("value", ["M", ""])
+def test_series_of_several_patients_are_refused(study: Any, keyword: str, value: str) -> None:
+    """As two studies that were given one UID are."""
+    study.write("flair", number=1)
+    study.edit(put(**{keyword: "F"}))
+    study.edit(put(**{keyword: value}), folder=study.write("t1", number=2))
+    said = study.refusal(["t1", "flair"])
+    assert f"6 slices): has another {keyword} than series " in said
+    assert study.read(["t1"]).channels == ("t1",)
 
 
 def test_a_series_that_covers_little_of_the_scan_is_refused(study: Any) -> None:

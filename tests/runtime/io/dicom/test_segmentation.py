@@ -231,6 +231,7 @@ write_mask(scan, np.zeros(scan.voxels.shape[:3], np.uint8), Path({str(tmp_path /
         ("ISO_IR 192", "Müller^Jörg", "Müller^Jörg".encode()),
         ("GB18030", "王^小东", "王^小东".encode("gb18030")),
         ("", "Müller^Jörg", b"M\xfcller^J\xf6rg"),  # not allowed, and met with
+        ("ISO_IR 192", "", b"M\xfcller^J\xf6rg"),  # no UTF-8: left out
     ],
 )
 def test_a_name_is_kept_whatever_its_characters(
