@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,22 +173,26 @@ def atomic_directory(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def output_folder(path: Path) -> Iterator[Path]:
-    """A folder for what the block will put into it, made or found writable before; one that stays empty is removed.
+    """A folder for what the block will put into it, made or found writable before.
+
+    Folders that were made for it, and stay empty, are removed.
 
     Raises:
         OutputError: it cannot be made, or cannot be written.
     """
-    was_there = path.exists()
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        _folder_beside(path / "any").rmdir()
-    except OSError as problem:
-        raise OutputError(_refusal(path, problem)) from problem
-    try:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=path):
+                pass
+        except OSError as problem:
+            raise OutputError(_refusal(path, problem)) from problem
         yield path
     finally:
-        if not was_there and not any(path.iterdir()):
-            path.rmdir()
+        for folder in new:
+            with suppress(OSError):  # it is not empty, or gone already
+                folder.rmdir()
 
 
 def cache_folder(name: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -98,13 +99,15 @@ def notices(replaced: Sequence[str], spacing_mm: Spacing | None, origins: Sequen
         for origin in origins
         if (other := origin.header_says) and origin.channel not in replaced
     ]
-    for series in {origin.series: origin for origin in origins}.values():
-        of = f"{', '.join(each.channel for each in origins if each.series == series.series)}: {series.series}"
-        if series.doubt:
-            found.append(Notice("incomplete-series", f"{of}: {series.doubt}; slices may be missing."))
-        if series.covered < WELL_COVERED:
-            told = f"covers {series.covered:.0%} of the scan, and was taken for 0 in the rest."
-            found.append(Notice("partial-coverage", f"{of}: {told}"))
+    told = {origin: (origin.series, origin.doubt, origin.covered) for origin in origins}
+    for about in dict.fromkeys(told.values()):
+        series, doubt, covered = about
+        of = f"{', '.join(origin.channel for origin in origins if told[origin] == about)}: {series}"
+        if doubt:
+            found.append(Notice("incomplete-series", f"{of}: {doubt}; slices may be missing."))
+        if covered < WELL_COVERED:
+            told_of = f"{of} covers {math.floor(100 * covered)} % of the scan"
+            found.append(Notice("partial-coverage", f"{told_of}, and was taken for 0 in the rest."))
     if spacing_mm is None:
         found.append(
             Notice("unknown-spacing", "the scan has no spacing: nothing is told in millilitres or millimetres.")

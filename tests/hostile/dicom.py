@@ -112,7 +112,7 @@ KINDS = {
     "a link to itself": Kind("classic", loop, _NO_CASE, "folder"),
     "a pipe": Kind("classic", pipe, _NO_CASE, "folder"),
     "a number stored as a name": Kind("classic", vr(b"\x28\x00\x10\x00US", b"PN"), _DAMAGED),
-    "a number stored as a sequence": Kind("classic", vr(b"\x28\x00\x11\x00US", b"SQ"), _DAMAGED),
+    "a number stored as a sequence": Kind("classic", vr(b"\x28\x00\x11\x00US", b"SQ"), _CUT),
     "a VR that does not exist": Kind("classic", vr(b"\x28\x00\x30\x00DS", b"ZZ"), _DAMAGED),
     "a place of letters": Kind("classic", element("0020,0032", b"a\\b\\c "), "ImagePositionPatient"),
     "a place that is no number": Kind("classic", element("0020,0032", b"nan\\0\\0 "), "ImagePositionPatient"),
@@ -129,7 +129,9 @@ KINDS = {
     ),
     "no transfer syntax": Kind("classic", swapped(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI"), _NO_SYNTAX),
     "a transfer syntax that is none": Kind("classic", element("0002,0010", b"../../x\0"), _DAMAGED),
-    "a transfer syntax of other bytes": Kind("classic", element("0002,0010", b"1.2.840.10008.1.2.2\0"), _DAMAGED),
+    "a transfer syntax of other bytes": Kind(
+        "classic", element("0002,0010", b"1.2.840.10008.1.2.2\0"), "StudyInstanceUID is missing"
+    ),
     "a transfer syntax of compression": Kind("classic", element("0002,0010", b"1.2.840.10008.1.2.5\0"), _DAMAGED),
     "a transfer syntax of films": Kind(
         "classic", element("0002,0010", b"1.2.840.10008.1.2.4.100\0"), "is compressed as MPEG2"

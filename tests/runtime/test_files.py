@@ -262,6 +262,22 @@ def test_a_folder_for_output_goes_when_it_stays_empty_and_was_not_there(tmp_path
     assert tree(tmp_path) == {"there": None, "filled": None, "filled/result": b"kept"}
 
 
+@pytest.mark.parametrize("place", ["/proc", f"new/{'n' * 300}"])
+def test_a_place_that_takes_no_output_is_refused_at_once(place: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"), output_folder(tmp_path / place):
+        pytest.fail("the block ran")
+    assert tree(tmp_path) == {}
+
+
+def test_folders_that_were_made_for_output_go_when_nothing_comes_of_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError), output_folder(tmp_path / "a" / "b"):
+        raise InputError
+    with pytest.raises(InputError), output_folder(tmp_path / "c") as folder:
+        folder.rmdir()
+        raise InputError
+    assert tree(tmp_path) == {}
+
+
 @pytest.mark.parametrize("write", [atomic_file, atomic_directory, output_folder])
 def test_a_place_below_a_file_is_refused(write: Callable[[Path], Any], tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"kept")

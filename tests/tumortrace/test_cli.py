@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +117,24 @@ def test_output_that_cannot_be_written_is_an_error_and_no_traceback() -> None:
     assert done.stderr == (
         "Error: what was to be printed cannot be written (No space left on device); make room for it.\n"
     )
+
+
+BAR = "from tumortrace.commands.options import progress_bar\nwith progress_bar([1, 2], 'cases') as bar: list(bar)"
+
+
+def test_a_bar_is_drawn_on_a_terminal() -> None:
+    terminal, end = pty.openpty()
+    subprocess.run([sys.executable, "-c", BAR], stderr=end, check=True)
+    os.close(end)
+    assert b"cases" in os.read(terminal, 1 << 16)
+    os.close(terminal)
+
+
+@pytest.mark.parametrize("stderr", ["2>&1 | cat", "2>&-"])
+def test_a_bar_is_not_drawn_elsewhere(stderr: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(BAR)} {stderr}"
+    done = subprocess.run(["/bin/bash", "-o", "pipefail", "-c", command], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (0, b"")
 
 
 def test_an_error_of_the_system_elsewhere_keeps_its_traceback() -> None:

@@ -137,7 +137,8 @@ def hardware_options(command: F) -> F:
 
 def progress_bar(items: Sequence[T], label: str) -> AbstractContextManager[Iterable[T]]:
     """A bar on stderr that goes along with an iteration over `items`; none where stderr is no terminal."""
-    return click.progressbar(items, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
+    is_shown = sys.stderr is not None and sys.stderr.isatty()
+    return click.progressbar(items, label=label, file=sys.stderr, hidden=not is_shown)
 
 
 def _with(command: F, *options: Callable[[F], F]) -> F:

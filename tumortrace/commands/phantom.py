@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tumortrace.commands.options import refuse_given
+from tumortrace.commands.options import progress_bar, refuse_given
 
 if TYPE_CHECKING:
     from tumortrace.phantom import LesionTruth, Phantom
@@ -63,7 +62,7 @@ def command(
     form = DicomForm(enhanced, ORIENTATIONS.get(orientation, orientation), tilt)
     claim_folder(out)
     made = []
-    with click.progressbar(range(1, cases + 1), label="phantoms", file=sys.stderr) as numbers:
+    with progress_bar(range(1, cases + 1), "phantoms") as numbers:
         for number in numbers:
             made.append(_described(write_phantom(out, layout, seed, number, size_px=size_px, form=form)))
     if as_json:

@@ -92,7 +92,8 @@ def command(
             Segmenter(bundle, **engine) as segmenter,
             progress_bar(cases, "segmenting") as shown,
         ):
-            _check_channels(named, segmenter)
+            if mapping and layout == "dicom":
+                _check_channels(mapping.channels, segmenter)
             coming = _read_ahead(cases, mapping, segmenter.bundle.preprocessing.channels)
             for files, read in zip(shown, coming, strict=True):
                 try:
@@ -112,7 +113,7 @@ def _check_channels(named: Iterable[str], segmenter: Segmenter) -> None:
     """Refuse to be given the series of a channel that the model does not take, as a mistyped name would be."""
     taken = segmenter.bundle.preprocessing.channels
     if others := [channel for channel in named if channel not in taken]:
-        raise click.UsageError(f"--channel: {segmenter.bundle.name} takes {', '.join(taken)}, not {', '.join(others)}.")
+        raise click.UsageError(f"{segmenter.bundle.name} takes {', '.join(taken)}, not {', '.join(others)}.")
 
 
 def _read_ahead(

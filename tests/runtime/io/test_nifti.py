@@ -127,6 +127,17 @@ def test_every_orientation_is_read_the_same_and_a_mask_goes_back_in_place(
     np.testing.assert_array_equal(to_scan_axes(written), mask)
 
 
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (1, 1)])
+def test_one_code_is_enough_to_know_where_the_patient_is(tmp_path: Path, codes: tuple[int, int]) -> None:
+    image = nib.Nifti1Image(volume(), AFFINE)
+    image.set_qform(AFFINE, codes[0])
+    image.set_sform(AFFINE, codes[1])
+    image.to_filename(tmp_path / "volume.nii")
+    found = read_volume(tmp_path / "volume.nii")[1].affine_lps
+    assert found is not None
+    np.testing.assert_allclose(found @ (0, 0, 0, 1), np.diag((-1, -1, 1, 1)) @ AFFINE @ (0, 0, 0, 1), atol=1e-4)
+
+
 def test_without_codes_nobody_knows_where_the_patient_is(tmp_path: Path) -> None:
     image = nib.Nifti1Image(volume(), None)
     assert (image.header["qform_code"], image.header["sform_code"]) == (0, 0)

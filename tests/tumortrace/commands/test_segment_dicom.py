@@ -142,7 +142,9 @@ def test_a_missing_channel_is_refused_unless_it_is_mapped(
     assert tumortrace("segment", tiny_bundle, study, "-o", tmp_path / "out", *taken).code == 0
     result = result_of(tmp_path / "out")
     assert {each["series"][:8] for each in result["channels"]} == {"series 2"}
-    assert [notice["code"] for notice in result["warnings"]][:2] == ["replaced-sequence"] * 2
+    codes = [notice["code"] for notice in result["warnings"]]
+    assert codes[:2] == ["replaced-sequence"] * 2
+    assert "named-otherwise" not in codes
 
 
 @pytest.mark.parametrize(
@@ -194,19 +196,34 @@ def test_a_sequence_that_shows_a_part_or_lacks_slices_is_told_once(
     assert ended.out.count("incomplete-series") == ended.out.count("partial-coverage") == 1
 
 
+def test_a_mapping_file_names_series_too_and_is_held_to_the_model(
+    tumortrace: Program, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    study, _ = written(tmp_path)
+    mapping = tmp_path / "m.json"
+    command = ("segment", tiny_bundle, study, "-o", tmp_path / "out", "--layout", "dicom", "--mapping", mapping)
+    mapping.write_text('{"channels": {"flair": "SeriesNumber=2", "fliar": "SeriesNumber=2"}}')
+    ended = tumortrace(*command)
+    assert (ended.code, "takes t1, flair, t1ce, not fliar" in ended.err) == (2, True)
+    mapping.write_text('{"channels": {"flair": "SeriesNumber=2"}}')
+    assert tumortrace(*command).code == 0
+
+
 def test_a_study_that_is_refused_is_named_beside_those_that_are_not(
     tumortrace: Program, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    studies = [written(tmp_path, number=number)[0] for number in (1, 2, 3)]
+    studies = [written(tmp_path, number=number)[0] for number in (1, 2, 3, 4)]
     shutil.rmtree(studies[0] / "3-t1ce")
     next((studies[1] / "1-t1").iterdir()).write_bytes(bytes(128) + b"DICM")
+    cut = sorted((studies[2] / "2-flair").iterdir())[3]
+    cut.write_bytes(cut.read_bytes()[:-10])
     cases = [find_cases(study)[0].case_id for study in studies]
     ended = tumortrace("segment", tiny_bundle, tmp_path / "studies", "-o", tmp_path / "out", "--json")
     assert ended.code == 5
     said = json.loads(ended.out)
-    assert [result["case_id"] for result in said["results"]] == [cases[2]]
-    reasons = ["has no series that is t1ce", "no transfer syntax"]
-    for study, case_id, reason in zip(studies[:2], cases[:2], reasons, strict=True):
+    assert [result["case_id"] for result in said["results"]] == [cases[3]]
+    reasons = ["has no series that is t1ce", "no transfer syntax", "ends in the middle of a value"]
+    for study, case_id, reason in zip(studies[:3], cases[:3], reasons, strict=True):
         (refused,) = (text for text in said["refused"] if case_id in text)
         assert str(study) in refused
         assert reason in refused

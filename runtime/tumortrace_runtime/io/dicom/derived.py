@@ -102,7 +102,8 @@ def readable(header: Any) -> Any:
     for tag in header.keys():  # noqa: SIM118  # iterating a dataset would decode
         try:
             element = header[tag]
-            if kind_of(tag) == element.VR and _UNDECODABLE not in str(element.value):
+            decoded = element.VR == "SQ" or _UNDECODABLE not in str(element.value)
+            if decoded and kind_of(tag) == element.VR:
                 kept[tag] = element
         except Exception:  # pydicom raises almost anything for a value that its representation does not allow
             continue

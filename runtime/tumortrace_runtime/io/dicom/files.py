@@ -22,16 +22,35 @@ _UID_LENGTH = 64
 _UNDEFINED = 0xFFFFFFFF
 """The length of values that end with a delimiter."""
 
+_IMAGE_PIXEL = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "PixelData",
+)
+"""What tells of pixels (PS3.3, section C.7.6.3)."""
+
 
 def instance_files(root: Path) -> list[Path]:
     """The DICOM files in a folder and all folders below it, of a DICOMDIR, or `root` itself; sorted, none hidden.
+
+    A file in a folder that cannot be opened is among them: it may be one.
 
     Raises:
         ScanError: a folder cannot be read, or a DICOMDIR is damaged or names what is not there.
         InputError: `root` is a DICOMDIR, and pydicom is not installed.
     """
     if root.is_dir():
-        return [path for path in _files_below(root) if is_dicom(path)]
+        return [path for path in _files_below(root) if _may_be_dicom(path)]
     if not is_dicom(root):
         return []
     return _listed_in(root) if is_directory(read_header(root, ["SOPClassUID"]), root) else [root]
@@ -48,16 +67,18 @@ def read_header(path: Path, keywords: Sequence[str] | None = None) -> Any:
         ScanError: it is no DICOM file, is damaged, or its header is compressed.
         InputError: pydicom is not installed.
     """
-    return _read(path, stop_before_pixels=True, specific_tags=None if keywords is None else list(keywords))
+    if keywords is None:
+        return _read(path, stop_before_pixels=True)
+    return _read_until(path, keywords)
 
 
 def read_image(path: Path) -> Any:
-    """The dataset of a file with its pixels, still as they are stored.
+    """What a file tells of its pixels, and them, still as they are stored.
 
     Raises:
         ScanError, InputError: as `read_header` does.
     """
-    return _read(path)
+    return _read(path, specific_tags=list(_IMAGE_PIXEL))
 
 
 def is_directory(header: Any, path: Path) -> bool:
@@ -106,6 +127,13 @@ def damage_told(path: Path) -> Iterator[None]:
         raise ScanError(f"{path}: cannot be decoded as DICOM ({what}); it is damaged or incomplete.") from problem
 
 
+def _may_be_dicom(path: Path) -> bool:
+    try:
+        return is_dicom(path)
+    except ScanError:
+        return True
+
+
 def _files_below(root: Path) -> Iterator[Path]:
     def refuse(problem: OSError) -> None:
         raise ScanError(f"{problem.filename}: cannot be read ({problem.strerror}).") from problem
@@ -116,6 +144,29 @@ def _files_below(root: Path) -> Iterator[Path]:
 
 
 def _read(path: Path, **options: Any) -> Any:
+    with _content(path) as content:
+        dataset = import_library("pydicom").dcmread(content, **options)
+        _check_end(path, dataset)
+        return dataset
+
+
+def _read_until(path: Path, keywords: Sequence[str]) -> Any:
+    """The elements of these keywords; what stands behind the last of them in the file is not read."""
+    tags = [import_library("pydicom.tag").Tag(keyword) for keyword in keywords]
+
+    def is_behind(tag: Any, representation: str | None, length: int) -> bool:
+        return bool(tag > max(tags))
+
+    with _content(path) as content:
+        read = import_library("pydicom.filereader").read_partial
+        dataset = read(content, stop_when=is_behind, specific_tags=tags)
+        _check_end(path, dataset)
+        return dataset
+
+
+@contextmanager
+def _content(path: Path) -> Iterator[Any]:
+    """A DICOM file's content as a stream, in a block of which damage is told."""
     pydicom = import_library("pydicom")
     with damage_told(path), _mapped(path) as content:
         syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
@@ -125,9 +176,7 @@ def _read(path: Path, **options: Any) -> Any:
             raise ScanError(
                 f"{path}: its header is deflated, which is not read; inflate it first (dcmconv of DCMTK does)."
             )
-        dataset = pydicom.dcmread(content, **options)
-        _check_end(path, dataset)
-        return dataset
+        yield content
 
 
 def _check_end(path: Path, dataset: Any) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,9 +32,11 @@ from tumortrace_runtime.io.dicom.summary import SeriesSummary, summarise
 from tumortrace_runtime.io.scan import CaseFiles, ChannelMapping, ChannelOrigin, Scan
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL, replaced_channels
 
-WANTED = "DICOM files of MR series, known by the letters DICM behind 128 bytes,"
+WANTED = "files of MR series that begin as DICOM does"
 
 _ID_DIGITS = 16
+_STUDY, _LOST = "study", "unread"
+"""What the names of cases begin with: of studies, and of files whose study is not known."""
 
 
 def find(root: Path, mapping: ChannelMapping | None = None) -> list[CaseFiles]:
@@ -48,13 +51,17 @@ def find(root: Path, mapping: ChannelMapping | None = None) -> list[CaseFiles]:
         InputError: there are DICOM files, and pydicom is not installed.
     """
     studies, unread = by_study(instance_files(root))
-    cases = {study: list(paths) for study, paths in studies.items()}
     folders = {study: {path.parent for path in paths} for study, paths in studies.items()}
+    lost: dict[str, list[Path]] = {}
     for path in unread:
         beside = [study for study in studies if path.parent in folders[study]]
-        for study in beside or [os.path.relpath(path.parent, root)]:
-            cases.setdefault(study, []).append(path)
-    return sorted((_case(root, study, paths) for study, paths in cases.items()), key=lambda files: files.case_id)
+        for study in beside:
+            studies[study].append(path)
+        if not beside:
+            lost.setdefault(os.path.relpath(path.parent, root), []).append(path)
+    found = [_case(_STUDY, root, study, paths) for study, paths in studies.items()]
+    found += [_case(_LOST, root, folder, paths) for folder, paths in lost.items()]
+    return sorted(found, key=lambda files: files.case_id)
 
 
 def read(
@@ -67,14 +74,22 @@ def read(
     """Choose the series of a study, read them, and bring them onto the grid of the first: of FLAIR, where it is there.
 
     Raises:
-        ScanError: masks are asked for; a channel has no series, or several that could be it; or a chosen series is
-            damaged, makes no regular grid, or is of another patient or frame of reference than the others.
+        ScanError: masks are asked for; the files are of another study than when they were found; a channel has no
+            series, or several that could be it; or a chosen series is damaged, makes no regular grid, or is of another
+            patient or frame of reference than the others.
         InputError: pydicom, or what decodes the pixels, is not installed.
     """
     if with_truth:
         raise ScanError(f"{files.folder}: the dicom layout has no masks to compare with; read it without truth.")
-    name = _name(files)
-    series = _series(files, name)
+    with _told_of(name := _name(files)):
+        return _read(files, mapping, channels, name)
+
+
+def _read(files: CaseFiles, mapping: ChannelMapping | None, channels: Sequence[str] | None, name: str) -> Scan:
+    study, by_uid = by_series(files.images)
+    if files.case_id != _case_id(_STUDY, study):
+        raise ScanError("its files have changed since it was found; look for it again.")
+    series = list(by_uid.values())
     summaries = [_summary(paths) for paths in series]
     choices = select_series(summaries, channels, mapping.channels if mapping else {}, name)
     volumes = {
@@ -107,21 +122,28 @@ def write_case(scan: Scan, root: Path) -> Path:
     raise ScanError(f"{scan.case_id}: no study is written in the dicom layout; write it as nifti.")
 
 
-def _case(root: Path, study_uid: str, paths: Sequence[Path]) -> CaseFiles:
-    case_id = f"study-{sha256_bytes(study_uid.encode())[:_ID_DIGITS]}"
+def _case_id(kind: str, key: str) -> str:
+    return f"{kind}-{sha256_bytes(os.fsencode(key))[:_ID_DIGITS]}"
+
+
+def _case(kind: str, root: Path, key: str, paths: Sequence[Path]) -> CaseFiles:
+    case_id = _case_id(kind, key)
     return CaseFiles(case_id, case_id, site="", layout="dicom", folder=root, images=tuple(paths))
 
 
 def _name(files: CaseFiles) -> str:
     """What to call a study in an error: by the folder that all its files are in, and its case."""
-    return f"{os.path.commonpath([path.parent for path in files.images])} ({files.case_id})"
+    return f"{Path(os.path.commonpath([path.parent for path in files.images]))} ({files.case_id})"
 
 
-def _series(files: CaseFiles, name: str) -> list[list[Path]]:
+@contextmanager
+def _told_of(name: str) -> Iterator[None]:
+    """Let every refusal in a `with` block name the study."""
     try:
-        return list(by_series(files.images).values())
+        yield
     except ScanError as problem:
-        raise ScanError(f"{name}: {problem}") from problem
+        told = str(problem)
+        raise ScanError(told if told.startswith(name) else f"{name}: {told}") from problem
 
 
 def _summary(paths: Sequence[Path]) -> SeriesSummary:

@@ -88,18 +88,22 @@ def by_study(paths: Sequence[Path]) -> tuple[dict[str, list[Path]], list[Path]]:
     return studies, unread
 
 
-def by_series(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    """Files of a study by SeriesInstanceUID.
+def by_series(paths: Sequence[Path]) -> tuple[str, dict[str, list[Path]]]:
+    """The StudyInstanceUID of files of a study, and the files by SeriesInstanceUID.
 
     Raises:
-        ScanError: one is damaged, or lacks a UID.
+        ScanError: one is damaged, lacks a UID, or is of another study.
     """
+    studies: dict[str, Path] = {}
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        header = read_header(path, keywords := ["StudyInstanceUID", "SeriesInstanceUID"])
-        _, series = (uid(header, keyword, path) for keyword in keywords)
-        groups.setdefault(series, []).append(path)
-    return groups
+        header = read_header(path, ["StudyInstanceUID", "SeriesInstanceUID"])
+        studies.setdefault(uid(header, "StudyInstanceUID", path), path)
+        groups.setdefault(uid(header, "SeriesInstanceUID", path), []).append(path)
+    if len(studies) > 1:
+        first, second, *_ = studies.values()
+        raise ScanError(f"{first} and {second.name} are of several studies, or became so while they were read.")
+    return next(iter(studies)), groups
 
 
 def unsuitable(header: Any, path: Path) -> str:
@@ -176,19 +180,20 @@ def check_one_patient(volumes: Sequence[Volume]) -> None:
     Raises:
         ScanError: they do; whom is not said.
     """
-    first, *others = ((volume, volume.images[0]) for volume in volumes)
-    for volume, image in others:
-        if different := _others_shown(image.header, first[1].header, image.path):
+    shown = [_whom(volume.images[0].header, volume.images[0].path) for volume in volumes]
+    for volume, whom in zip(volumes, shown, strict=True):
+        if others := [keyword for keyword in _WHOM if whom[keyword] != shown[0][keyword]]:
             raise ScanError(
-                f"{volume.name}: has another {different[0]} than {first[0].name.rpartition(': ')[2]}; "
+                f"{volume.name}: has another {others[0]} than {volumes[0].name.rpartition(': ')[2]}; "
                 "series of one patient are wanted."
             )
 
 
-def _others_shown(header: Any, other: Any, path: Path) -> list[str]:
-    """In what two headers differ of whom they show."""
+def _whom(header: Any, path: Path) -> dict[str, str]:
+    """Whom an image shows. Empty parts at the end of a name are none (PS3.5, section 6.2.1)."""
     with damage_told(path):
-        return [keyword for keyword in _WHOM if str(header.get(keyword) or "") != str(other.get(keyword) or "")]
+        told = {keyword: str(header.get(keyword) or "") for keyword in _WHOM}
+        return told | {"PatientName": told["PatientName"].rstrip("^=")}
 
 
 def _instance_number(image: Image) -> int | None:
@@ -238,14 +243,19 @@ def _images(
 def _check_same(headers: Sequence[Any], paths: Sequence[Path], name: str) -> None:
     """Refuse images that are not of one series, or one image that is there twice."""
     seen: dict[str, Path] = {}
+    same = _same_within_series(headers[0], paths[0])
     for header, path in zip(headers, paths, strict=True):
-        with damage_told(path):
-            others = [keyword for keyword in _SAME_WITHIN_SERIES if header.get(keyword) != headers[0].get(keyword)]
-        if others := others + _others_shown(header, headers[0], path):
+        found = _same_within_series(header, path)
+        if others := [keyword for keyword in same if found[keyword] != same[keyword]]:
             raise ScanError(f"{name}: {path} has another {others[0]} than {paths[0].name}; images alike are wanted.")
         if twin := seen.get(instance := uid(header, "SOPInstanceUID", path)):
             raise ScanError(f"{name}: {path} and {twin} have one SOPInstanceUID; remove the copy.")
         seen[instance] = path
+
+
+def _same_within_series(header: Any, path: Path) -> dict[str, Any]:
+    with damage_told(path):
+        return {keyword: header.get(keyword) for keyword in _SAME_WITHIN_SERIES} | _whom(header, path)
 
 
 def _check_size(shape: tuple[int, int, int], name: str) -> None:

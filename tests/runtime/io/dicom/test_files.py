@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.fileset import FileSet
 
@@ -76,8 +77,6 @@ def test_a_dicomdir_that_names_what_is_not_there_is_refused(study: Any, tmp_path
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_dicomdir_that_leads_out_of_its_folder_is_refused(study: Any, tmp_path: Path) -> None:
-    import pydicom
-
     path = a_dicomdir(study, tmp_path)
     directory = pydicom.dcmread(path)
     record = next(each for each in directory.DirectoryRecordSequence if "ReferencedFileID" in each)
@@ -107,6 +106,71 @@ def test_what_cannot_be_read_stops_the_studies_in_its_folder_alone(study: Any) -
     for path, folder in ((broken, "one/flair"), (lost, "lost")):
         (case_id,) = (case_id for case_id, text in said.items() if str(path) in text)
         assert said[case_id].startswith(f"{study.root / folder} ({case_id}): {path}: ")
+
+
+def test_a_file_that_still_tells_its_study_stops_that_one_alone(study: Any) -> None:
+    """In one folder with all, cut behind that."""
+    for number in (1, 2):
+        for path in study.write(number=1).iterdir():
+            path.rename(study.root / f"{number}-{path.name}")
+        (study.root / "1-flair").rmdir()
+    for path in study.root.glob("2-*"):
+        image = pydicom.dcmread(path)
+        image.StudyInstanceUID = "1.2.3"
+        image.save_as(path)
+    cut = study.root / "1-0002.dcm"
+    content = cut.read_bytes()
+    cut.write_bytes(content[: content.index(b"\x28\x00\x10\x00US")])
+    said, read = [], []
+    for files in find_cases(study.root):
+        try:
+            read.append(read_case(files, with_truth=False))
+        except ScanError as problem:
+            said.append(str(problem))
+    assert [{path.name[0] for path in scan.files.images} for scan in read] == [{"2"}]
+    (text,) = said
+    assert str(cut) in text
+
+
+def test_files_that_change_after_they_were_found_are_refused(study: Any) -> None:
+    """As where a study is still being received: what could not be read then may be of another study."""
+    whole = {}
+    for number in (1, 2):
+        for path in study.write(number=number).iterdir():
+            path.rename(study.root / f"{number}-{path.name}")
+            whole[study.root / f"{number}-{path.name}"] = path
+        (study.root / f"{number}-flair").rmdir()
+    for path in study.root.glob("2-*"):
+        image = pydicom.dcmread(path)
+        image.StudyInstanceUID = "1.2.3"
+        image.save_as(path)
+        whole[path] = path.read_bytes()
+        path.write_bytes(bytes(128) + b"DICM")
+    (files,) = find_cases(study.root)
+    for path in study.root.glob("2-*"):
+        path.write_bytes(whole[path])
+    with pytest.raises(ScanError, match="are of several studies, or became so"):
+        read_case(files, with_truth=False)
+
+
+def test_a_file_that_told_no_study_is_not_read_under_a_name_of_its_own(study: Any) -> None:
+    folder = study.write()
+    whole = {path: path.read_bytes() for path in folder.iterdir()}
+    for path in whole:
+        path.write_bytes(bytes(128) + b"DICM")
+    (files,) = find_cases(study.root)
+    for path, content in whole.items():
+        path.write_bytes(content)
+    with pytest.raises(ScanError, match="have changed since it was found"):
+        read_case(files, with_truth=False)
+
+
+def test_a_folder_named_as_a_study_is_not_that_study(study: Any) -> None:
+    study.write()
+    study.edit(lambda image: setattr(image, "StudyInstanceUID", "1.2.3"))
+    (study.root / "1.2.3").mkdir()
+    (study.root / "1.2.3" / "lost.dcm").write_bytes(bytes(128) + b"DICM")
+    assert sorted(len(files.images) for files in find_cases(study.root)) == [1, 6]
 
 
 @pytest.mark.parametrize("enhanced", [False, True])

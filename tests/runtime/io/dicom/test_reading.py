@@ -98,6 +98,23 @@ def test_an_image_with_frames_may_have_any_number(study: Any) -> None:
     assert study.read().origins[0].doubt == ""
 
 
+def test_several_images_with_frames_are_numbered_like_others(study: Any) -> None:
+    folder = study.write(form=DicomForm(enhanced=True))
+    (whole,) = folder.iterdir()
+    for number, frames in ((3, slice(0, 2)), (4, slice(2, 6))):
+        image = pydicom.dcmread(whole)
+        image.PixelData = image.pixel_array[frames].tobytes()
+        image.PerFrameFunctionalGroupsSequence = image.PerFrameFunctionalGroupsSequence[frames]
+        image.NumberOfFrames = len(image.PerFrameFunctionalGroupsSequence)
+        image.InstanceNumber, image.SOPInstanceUID = number, f"1.2.{number}"
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+        image.save_as(folder / f"{number}.dcm")
+    whole.unlink()
+    scan = study.read()
+    np.testing.assert_array_equal(scan.voxels[..., 0], study.voxels())
+    assert scan.origins[0].doubt == "its 2 images have numbers from 3 to 4"
+
+
 @pytest.mark.parametrize("form", [DicomForm(), DicomForm(enhanced=True, axes="PIR"), DicomForm(tilt_degrees=(9, 9, 9))])
 def test_a_phantom_reads_the_same_from_nifti_and_from_dicom(tmp_path: Path, form: DicomForm) -> None:
     write_phantom(tmp_path / "nifti", "nifti", 7, 2, size_px=32)

@@ -213,6 +213,13 @@ def test_series_of_several_patients_are_refused(study: Any, keyword: str, value:
     assert study.read(["t1"]).channels == ("t1",)
 
 
+def test_empty_parts_of_a_name_make_no_other_patient(study: Any) -> None:
+    study.write("flair", number=1)
+    study.edit(put(PatientName="Doe^Jane^^^"))
+    study.edit(put(PatientName="Doe^Jane"), folder=study.write("t1", number=2))
+    assert study.read(["t1", "flair"]).channels == ("t1", "flair")
+
+
 def test_a_series_that_covers_little_of_the_scan_is_refused(study: Any) -> None:
     study.write("flair", number=1)
     affine = np.diag((3.0, 0.5, 0.75, 1.0))[:, [2, 1, 0, 3]]
