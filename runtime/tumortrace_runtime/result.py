@@ -95,7 +95,7 @@ def notices(replaced: Sequence[str], spacing_mm: Spacing | None, origins: Sequen
         for name in replaced
     ]
     found += [
-        Notice("named-otherwise", f"{origin.channel}: {origin.series} was named; its header is that of {other}.")
+        Notice("named-otherwise", f"{origin.channel}: {origin.series} was named; its header says {other}.")
         for origin in origins
         if (other := origin.header_says) and origin.channel not in replaced
     ]

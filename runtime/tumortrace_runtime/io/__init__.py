@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tumortrace_runtime.algorithm import Algorithm
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.files import is_text
-from tumortrace_runtime.io.folders import subfolders
+from tumortrace_runtime.io.folders import subfolders, why_closed
 from tumortrace_runtime.io.magic import is_dicom
 from tumortrace_runtime.io.mapping import load_mapping
 from tumortrace_runtime.io.scan import (
@@ -87,6 +87,9 @@ def find_cases(root: Path, layout: str | None = None, mapping: ChannelMapping | 
     names = [layout] if layout else ["nifti"] if mapping else list(LAYOUTS)
     found = {name: cases for name in names if (cases := load_layout(name).find(root, mapping))}
     if not found:
+        below = sorted(root.iterdir()) if root.is_dir() else []
+        if closed := [f"{path}: {why}" for path in below if (why := why_closed(path))]:
+            raise ScanError(closed[0])
         wanted = " or ".join(f"{load_layout(name).WANTED} ({name})" for name in names)
         raise ScanError(f"{root}: holds no case, itself or in the folders directly in it; {wanted} wanted.")
     if len(found) > 1:
@@ -100,7 +103,7 @@ def without_case(root: Path, found: Sequence[CaseFiles]) -> list[tuple[Path, str
     if root in folders:
         return []
     reason = f"holds no image of the {found[0].layout} layout; its images may be missing or named otherwise."
-    return [(folder, reason) for folder in subfolders(root) if folder not in folders]
+    return [(folder, why_closed(folder) or reason) for folder in subfolders(root) if folder not in folders]
 
 
 def read_case(

@@ -15,19 +15,31 @@ def subfolders(root: Path) -> list[Path]:
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
+def why_closed(path: Path) -> str:
+    """Why a file or folder cannot be read; "" where it can."""
+    try:
+        if path.is_dir():
+            next(path.iterdir(), None)
+        elif path.is_file():
+            path.open("rb").close()
+    except OSError as problem:
+        return f"cannot be read ({problem.strerror})."
+    return ""
+
+
 def file_names(folder: Path) -> list[str]:
     """Names of the files directly in `folder`, sorted, without hidden ones."""
     return sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
 
 
 def case_folders(root: Path, holds_case: Callable[[Path], bool]) -> list[Path]:
-    """`root` itself when it is a case, else the case folders directly in it, sorted by name.
+    """`root` itself when it is a case, else the case folders directly in it that can be read, sorted by name.
 
     Raises:
-        ScanError: `root` holds images of its own and case folders as well, or a folder cannot be read.
+        ScanError: `root` holds images of its own and case folders as well, or cannot be read.
     """
     try:
-        below = [folder for folder in subfolders(root) if holds_case(folder)]
+        below = [folder for folder in subfolders(root) if not why_closed(folder) and holds_case(folder)]
         if not holds_case(root):
             return below
     except OSError as problem:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from mmap import mmap
 from pathlib import Path
 
 from tumortrace_runtime.errors import ScanError
 
-_PREAMBLE_BYTES = 128
+PREAMBLE_BYTES = 128
 _MAGIC = b"DICM"
 _OF_OTHER_LAYOUTS = (".tif", ".nii", ".nii.gz")
 
@@ -17,10 +18,24 @@ def is_dicom(path: Path) -> bool:
     Raises:
         ScanError: it cannot be read.
     """
+    return not path.name.endswith(_OF_OTHER_LAYOUTS) and begins_as_dicom(beginning(path))
+
+
+def begins_as_dicom(content: bytes | mmap) -> bool:
+    """Whether what a file holds, or its `beginning`, begins as DICOM does."""
+    return content[PREAMBLE_BYTES : PREAMBLE_BYTES + len(_MAGIC)] == _MAGIC
+
+
+def beginning(path: Path) -> bytes:
+    """As many bytes of a file as say whether it is DICOM, or what there is; none of what is no file.
+
+    Raises:
+        ScanError: it cannot be read.
+    """
     try:
-        if path.name.endswith(_OF_OTHER_LAYOUTS) or not path.is_file():
-            return False
+        if not path.is_file():
+            return b""
         with path.open("rb") as stream:
-            return stream.read(_PREAMBLE_BYTES + len(_MAGIC))[_PREAMBLE_BYTES:] == _MAGIC
+            return stream.read(PREAMBLE_BYTES + len(_MAGIC))
     except OSError as problem:
         raise ScanError(f"{path}: cannot be read ({problem.strerror}).") from problem

@@ -75,7 +75,7 @@ class ChannelOrigin:
         resampled: how it came onto the scan's grid; None where its voxels are as they were stored.
         covered: share of the scan's grid that it covers, 0 to 1; beyond it the channel is 0.
         doubt: what speaks against its being whole; "" where nothing does.
-        header_says: which other channel its header speaks for, where the caller named it for this one; else "".
+        header_says: what else its header speaks for, where the caller named it for this channel; "" where nothing else.
     """
 
     channel: str

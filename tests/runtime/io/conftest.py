@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,3 +37,18 @@ def lgg_mask(number: int) -> npt.NDArray[np.uint8]:
     mask = np.zeros((12, 10), np.uint8)
     mask[2 : 2 + number % 5, 3:6] = 255
     return mask
+
+
+@pytest.fixture
+def run_as_anybody() -> Callable[[str], str]:
+    """Run a Python program that may read what its user may, without root's power to read all; what it prints."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("not run: no setpriv")
+    powers = "-dac_override,-dac_read_search"
+    without = ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"] if os.geteuid() == 0 else []
+
+    def run(program: str) -> str:
+        command = [*without, sys.executable, "-c", program]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    return run

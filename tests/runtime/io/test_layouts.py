@@ -50,6 +50,24 @@ def test_nifti_cases_are_known_by_their_files(tmp_path: Path) -> None:
     assert [case.case_id for case in find_cases(folder)] == ["BraTS2021_00006"]
 
 
+def test_a_case_folder_that_may_not_be_read_is_told_and_stops_no_other(
+    lgg_case: Writer, run_as_anybody: Callable[[str], str]
+) -> None:
+    root = lgg_case("TCGA_HT_7884_19980913", 2).parent
+    closed = root / "TCGA_CS_4942_19970222"
+    closed.mkdir()
+    closed.chmod(0)
+    program = f"""
+from pathlib import Path
+from tumortrace_runtime.io import find_cases, without_case
+root = Path({str(root)!r})
+print([files.case_id for files in find_cases(root)], *without_case(root, find_cases(root))[0])
+"""
+    said = run_as_anybody(program)
+    closed.chmod(0o700)
+    assert said == f"['TCGA_HT_7884_19980913'] {closed} cannot be read (Permission denied).\n"
+
+
 def test_a_mapping_means_nifti(tmp_path: Path) -> None:
     nifti_case(tmp_path / "a", "anything")
     (case,) = find_cases(tmp_path, mapping=ChannelMapping({"flair": "*_anything.nii.gz"}))

@@ -177,7 +177,7 @@ def test_series_that_the_caller_confused_are_told(tumortrace: Program, tiny_bund
     assert tumortrace("segment", tiny_bundle, study, "-o", tmp_path / "out", *confused).code == 0
     told = [notice for notice in result_of(tmp_path / "out")["warnings"] if notice["code"] == "named-otherwise"]
     assert [notice["message"].partition(" (")[0] for notice in told] == ["t1: series 2", "flair: series 1"]
-    assert told[0]["message"].endswith(" was named; its header is that of flair.")
+    assert told[0]["message"].endswith(" was named; its header says flair.")
 
 
 def test_a_sequence_that_shows_a_part_or_lacks_slices_is_told_once(

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from tumortrace_runtime.errors import InputError, ScanError
-from tumortrace_runtime.io.magic import is_dicom
+from tumortrace_runtime.io.magic import PREAMBLE_BYTES, beginning, begins_as_dicom, is_dicom
 from tumortrace_runtime.libraries import import_library
 
 _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH = 64
+_FIRST_GROUPS = (b"\x02\0", b"\x08\0")
+"""What a data set begins with that lacks what stands before it in a file."""
+
 _UNDEFINED = 0xFFFFFFFF
 """The length of values that end with a delimiter."""
 
@@ -43,17 +46,23 @@ _IMAGE_PIXEL = (
 def instance_files(root: Path) -> list[Path]:
     """The DICOM files in a folder and all folders below it, of a DICOMDIR, or `root` itself; sorted, none hidden.
 
-    A file in a folder that cannot be opened is among them: it may be one.
+    Beside DICOM files, what may be another but cannot be read is among them, folders too: reading it tells why.
 
     Raises:
-        ScanError: a folder cannot be read, or a DICOMDIR is damaged or names what is not there.
+        ScanError: a DICOMDIR is damaged or names what is not there.
         InputError: `root` is a DICOMDIR, and pydicom is not installed.
     """
-    if root.is_dir():
-        return [path for path in _files_below(root) if _may_be_dicom(path)]
-    if not is_dicom(root):
+    if not root.is_dir():
+        if not is_dicom(root):
+            return []
+        return _listed_in(root) if is_directory(read_header(root, ["SOPClassUID"]), root) else [root]
+    paths, closed = _files_below(root)
+    found = [path for path in paths if _is_readable_dicom(path)]
+    if not found:
         return []
-    return _listed_in(root) if is_directory(read_header(root, ["SOPClassUID"]), root) else [root]
+    suffixes = {_suffix(path) for path in found}
+    lost = [path for path in sorted({*paths} - {*found}) if _may_be_lost(path, suffixes)]
+    return sorted([*found, *lost, *closed])
 
 
 def read_header(path: Path, keywords: Sequence[str] | None = None) -> Any:
@@ -127,20 +136,48 @@ def damage_told(path: Path) -> Iterator[None]:
         raise ScanError(f"{path}: cannot be decoded as DICOM ({what}); it is damaged or incomplete.") from problem
 
 
-def _may_be_dicom(path: Path) -> bool:
+def _files_below(root: Path) -> tuple[list[Path], list[Path]]:
+    """The files in a folder and all below it, links followed, none hidden; and the folders that cannot be read."""
+    paths: list[Path] = []
+    problems: list[OSError] = []
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, onerror=problems.append, followlinks=True):
+        if (place := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(paths), [Path(problem.filename) for problem in problems]
+
+
+def _is_readable_dicom(path: Path) -> bool:
     try:
         return is_dicom(path)
     except ScanError:
+        return False
+
+
+def _may_be_lost(path: Path, suffixes: set[str]) -> bool:
+    """Whether a file that is not read as DICOM may be a slice all the same, beside files of these suffixes.
+
+    It is DICOM by a name of another layout, lacks the preamble, is named as the others are, or, where names have no
+    suffix, is empty or ends in the preamble; or it cannot be read, or is a link to what is not there.
+    """
+    try:
+        content = beginning(path)
+    except ScanError:
         return True
+    if begins_as_dicom(content) or content.startswith(_FIRST_GROUPS):
+        return True
+    is_there, suffix = path.is_file(), _suffix(path)
+    is_cut = is_there and not content[:PREAMBLE_BYTES].strip(b"\0")
+    return suffix in suffixes and (is_cut or (is_there and suffix != "") or (path.is_symlink() and not path.exists()))
 
 
-def _files_below(root: Path) -> Iterator[Path]:
-    def refuse(problem: OSError) -> None:
-        raise ScanError(f"{problem.filename}: cannot be read ({problem.strerror}).") from problem
-
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+def _suffix(path: Path) -> str:
+    """What the name ends with, such as ".dcm"; "" where that is a number, as at the end of a UID."""
+    return path.suffix.lower() if path.suffix[1:].isalpha() else ""
 
 
 def _read(path: Path, **options: Any) -> Any:
@@ -169,6 +206,8 @@ def _content(path: Path) -> Iterator[Any]:
     """A DICOM file's content as a stream, in a block of which damage is told."""
     pydicom = import_library("pydicom")
     with damage_told(path), _mapped(path) as content:
+        if not begins_as_dicom(content):
+            raise ScanError(f"{path}: does not begin as DICOM files do; copy the file again.")
         syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
         if not syntax:
             raise ScanError(f"{path}: names no transfer syntax, or ends before it; it is damaged or incomplete.")
@@ -190,8 +229,11 @@ def _check_end(path: Path, dataset: Any) -> None:
 @contextmanager
 def _mapped(path: Path) -> Iterator[Any]:
     """A file's content as a stream: asked for more than there is, as by a hostile length, it gives no more memory."""
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        yield content
+    with path.open("rb") as stream:
+        if not os.fstat(stream.fileno()).st_size:
+            raise ScanError(f"{path}: is empty; copy the file again.")
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            yield content
 
 
 def _listed_in(directory: Path) -> list[Path]:

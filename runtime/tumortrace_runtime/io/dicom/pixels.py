@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ _PLUGINS = (lossless_jpeg.PLUGIN, "pydicom", "pyjpegls", "pylibjpeg", "pillow")
 _MOST_SIDE_PX = 65535
 _RLE = "1.2.840.10008.1.2.5"
 _RLE_HEADER_BYTES = 64
+_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+_ITEM_HEADER_BYTES = 8
 _END = b"\xff\xd9"
 """What every JPEG, JPEG-LS and JPEG 2000 codestream ends with."""
 
@@ -109,6 +112,8 @@ def _check_frames(path: Path, image: Any, shape: tuple[int, int, int]) -> None:
     """Refuse frames that are incomplete, or would decode to more than the header says, and so to any size."""
     wanted = (*shape[1:], 1)
     most_bytes = 2 * shape[1] * shape[2] * (int(image.BitsAllocated) // 8) + _RLE_HEADER_BYTES
+    if "ExtendedOffsetTable" in image:
+        _check_table(path, image)
     is_rle = image.file_meta.TransferSyntaxUID == _RLE
     for number, frame in enumerate(_frames(image, shape[0]), start=1):
         if len(frame) > most_bytes if is_rle else frame_size(frame) != wanted:
@@ -117,6 +122,19 @@ def _check_frames(path: Path, image: Any, shape: tuple[int, int, int]) -> None:
             )
         if not is_rle and not frame.rstrip(b"\0").endswith(_END):
             raise ScanError(f"{path}: frame {number} is incomplete; copy the file again.")
+
+
+def _check_table(path: Path, image: Any) -> None:
+    """Refuse an extended offset table by which frames are elsewhere than they are: one an item, in their order."""
+    encaps = import_library("pydicom.encaps")
+    stream = BytesIO(image.PixelData)
+    encaps.parse_basic_offsets(stream)
+    items = [len(item) for item in encaps.generate_fragments(stream)]
+    begins = np.cumsum([0, *(_ITEM_HEADER_BYTES + item for item in items)])[:-1]
+    offsets, lengths = (np.frombuffer(image[table].value, "<u8") for table in _TABLES)
+    padded = lengths + lengths % 2
+    if not (np.array_equal(offsets, begins) and np.array_equal(padded, items)):
+        raise ScanError(f"{path}: its table of frames is not where its frames are; it is damaged.")
 
 
 def _check_length(path: Path, image: Any, shape: tuple[int, int, int]) -> None:
@@ -129,8 +147,7 @@ def _check_length(path: Path, image: Any, shape: tuple[int, int, int]) -> None:
 
 def _frames(image: Any, count: int) -> Iterator[bytes]:
     """The frames of a compressed image, as pydicom finds them to decode them."""
-    tables = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
-    offsets = tuple(image[table].value for table in tables if table in image)
+    offsets = tuple(image[table].value for table in _TABLES if table in image)
     generate = import_library("pydicom.encaps").generate_frames
     yield from generate(image.PixelData, number_of_frames=count, extended_offsets=offsets or None)
 

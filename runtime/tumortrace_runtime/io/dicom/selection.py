@@ -21,7 +21,7 @@ class Choice:
     Attributes:
         series: its place among those that were to choose from.
         reasons: why it was chosen.
-        header_says: which other channel the rules find the series to be, where the caller named it; else "".
+        header_says: what else the rules find the series to be, where the caller named it; "" where they agree.
     """
 
     series: int
@@ -73,8 +73,14 @@ def _mapped(channel: str, text: str, series: Sequence[SeriesSummary], found: Seq
         raise ScanError(f"{name}: has {names} with {condition} for the channel {channel}; one is wanted.")
     if problem := series[matching[0]].unsuitable:
         raise ScanError(f"{name}: {series[matching[0]].name}, chosen for {channel}, {problem}; an MR image is wanted.")
-    ruled = found[matching[0]].channel
-    return Choice(matching[0], (f"{condition} was asked for",), ruled if ruled != channel else "")
+    return Choice(matching[0], (f"{condition} was asked for",), _contradicted(channel, found[matching[0]]))
+
+
+def _contradicted(channel: str, ruled: Weighting) -> str:
+    """What the rules find a series to be that is not this channel; "" where it is."""
+    if ruled.channel == channel or channel not in CHANNELS:
+        return ""
+    return ruled.channel or f"none of them: {', '.join(ruled.reasons)}"
 
 
 def _ruled(channel: str, series: Sequence[SeriesSummary], found: Sequence[Weighting], name: str) -> Choice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,10 @@ _SAME_WITHIN_SERIES = (
     "StudyInstanceUID",
     "SOPClassUID",
     "FrameOfReferenceUID",
+    "SeriesNumber",
+    "ScanningSequence",
+    "EchoTime",
+    "InversionTime",
     "Rows",
     "Columns",
     "PhotometricInterpretation",
@@ -37,7 +42,8 @@ _SAME_WITHIN_SERIES = (
     "BitsStored",
     "PixelRepresentation",
 )
-_WHOM = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+_CODE = re.compile("[A-Z]{2,5}")
+_WHOM = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def by_study(paths: Sequence[Path]) -> tuple[dict[str, list[Path]], list[Path]]:
     for path in paths:
         try:
             header = read_header(path, ["StudyInstanceUID"])
-            if not is_directory(header, path):
+            if "StudyInstanceUID" in header or not is_directory(header, path):
                 studies.setdefault(uid(header, "StudyInstanceUID", path), []).append(path)
         except ScanError:
             unread.append(path)
@@ -113,7 +119,7 @@ def unsuitable(header: Any, path: Path) -> str:
         if str(sop_class).startswith(_SECONDARY_CAPTURE):
             return "is a secondary capture"
         if modality != "MR":
-            return f"has the modality {str(modality)[:16]!r}, not MR"
+            return f"is of {_modality(modality)}, not MR"
         if header.get("SamplesPerPixel", 1) != 1 or "COLOR" in getattr(sop_class, "name", "").upper():
             return "is in colour"
         if sop_class not in MR_CLASSES:
@@ -123,6 +129,11 @@ def unsuitable(header: Any, path: Path) -> str:
         if "Rows" not in header or "Columns" not in header or "BitsStored" not in header or "HighBit" not in header:
             return "does not tell how its pixels are stored"
         return "has a table of values" if "ModalityLUTSequence" in header else ""
+
+
+def _modality(told: Any) -> str:
+    """A modality that is written as one: anything else may be a word that somebody typed."""
+    return f"modality {told}" if _CODE.fullmatch(str(told or "")) else "unknown modality"
 
 
 def open_volume(paths: Sequence[Path], name: str) -> Volume:

@@ -15,6 +15,9 @@ _CLASSIC_NAMES = {"EffectiveEchoTime": "EchoTime", "InversionTimes": "InversionT
 _ENHANCED_SEQUENCES = {"SPIN": "SE", "GRADIENT": "GR", "BOTH": "SE\\GR"}
 """EchoPulseSequence of enhanced images as ScanningSequence."""
 
+_SEQUENCES = ("SE", "IR", "GR", "EP", "RM")
+"""The defined terms of ScanningSequence (PS3.3, section C.8.3.1)."""
+
 _NOT_TEXT = ("SQ", "OB", "OW", "OF", "OD", "OL", "OV", "UN", "AT")
 
 
@@ -48,7 +51,7 @@ class SeriesSummary:
     def name(self) -> str:
         """Its number, and what tells it from others without a word that somebody typed: that may name a patient."""
         times = [(short, self.number(keyword)) for short, keyword in _TIMES]
-        told = [self.text("ScanningSequence").replace("\\", "/")]
+        told = ["/".join(value for value in self.values.get("ScanningSequence", ()) if value in _SEQUENCES)]
         told += [f"{short} {value:g}" for short, value in times if value is not None]
         told.append(f"{self.slices} slice{'' if self.slices == 1 else 's'}")
         number = self.number("SeriesNumber")

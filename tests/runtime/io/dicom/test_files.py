@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ def test_files_are_found_in_folders_of_folders_whatever_their_names(study: Any) 
     for number, path in enumerate(sorted(folder.iterdir())):
         path.rename((deep if number % 2 else folder) / f"IM{number}")
     (study.root / "README.txt").write_text("no image")
-    (study.root / "empty").touch()
+    (study.root / "empty.txt").touch()
     (study.root / ".hidden").write_bytes((folder / "IM0").read_bytes())
     (files,) = find_cases(study.root)
     assert files.layout == "dicom"
@@ -106,6 +108,121 @@ def test_what_cannot_be_read_stops_the_studies_in_its_folder_alone(study: Any) -
     for path, folder in ((broken, "one/flair"), (lost, "lost")):
         (case_id,) = (case_id for case_id, text in said.items() if str(path) in text)
         assert said[case_id].startswith(f"{study.root / folder} ({case_id}): {path}: ")
+
+
+def without_preamble(content: bytes) -> bytes:
+    return content[132:]
+
+
+def without_meta(content: bytes) -> bytes:
+    return content[content.index(b"\x08\0\x08\0CS") :]
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("0006.dcm", lambda content: b""),
+        ("0006.dcm", lambda content: content[:131]),
+        ("0006.dcm", lambda content: b"no DICOM at all" * 20),
+        ("IM6", lambda content: b""),
+        ("IM6", lambda content: content[:131]),
+        ("1.2.6", lambda content: b""),
+        ("IM6", without_preamble),
+        ("IM6", without_meta),
+        ("0006.tif", lambda content: content),
+    ],
+)
+def test_no_file_that_may_be_a_slice_is_left_out_without_a_word(study: Any, name: str, harm: Any) -> None:
+    folder = study.write()
+    last = folder / "0006.dcm"
+    content = last.read_bytes()
+    last.unlink()
+    if "." not in name or name == "1.2.6":
+        for number, path in enumerate(sorted(folder.iterdir())):
+            path.rename(folder / name.replace("6", str(number)))
+    (folder / name).write_bytes(harm(content))
+    (files,) = find_cases(study.root, "dicom")
+    assert len(files.images) == 6
+    if name.endswith(".tif"):
+        np.testing.assert_array_equal(read_case(files, with_truth=False).voxels[..., 0], study.voxels())
+    else:
+        with pytest.raises(ScanError, match=f"{re.escape(str(folder / name))}: (is empty|does not begin as DICOM)"):
+            read_case(files, with_truth=False)
+
+
+def test_what_is_no_image_is_left_alone(study: Any) -> None:
+    folder = study.write()
+    for name, content in (("notes.txt", b"words"), ("done", b""), ("README", b"more words"), ("x.json", b"{}")):
+        (folder / name).write_bytes(content)
+    (files,) = find_cases(study.root)
+    assert len(files.images) == 6
+
+
+def test_a_link_leads_to_its_folder_once_and_one_to_nothing_is_told(study: Any, tmp_path: Path) -> None:
+    study.write().rename(tmp_path / "elsewhere")
+    (study.root / "link").symlink_to(tmp_path / "elsewhere")
+    (study.root / "again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(study.root)
+    np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels())
+    (tmp_path / "elsewhere" / "0007.dcm").symlink_to("nowhere")
+    assert "0007.dcm: cannot be read (No such file or directory)" in study.refusal()
+
+
+@pytest.mark.parametrize("closed", ["one/flair/0003.dcm", "one/flair/notes.txt", "closed", "closed/flair"])
+def test_what_may_not_be_read_stops_the_studies_beside_it_alone(
+    study: Any, closed: str, run_as_anybody: Callable[[str], str]
+) -> None:
+    for place, number in (("one/flair", 1), ("two/flair", 2)):
+        shutil.move(study.write(number=1), study.root / place)
+        study.edit(lambda image, n=number: setattr(image, "StudyInstanceUID", f"1.2.{n}"), folder=study.root / place)
+    path = study.root / closed
+    if "closed" in closed:
+        path.mkdir(parents=True)
+    else:
+        path.touch()
+    path.chmod(0)
+    program = f"""
+from pathlib import Path
+from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.io import find_cases, read_case
+for files in find_cases(Path({str(study.root)!r})):
+    try:
+        print("read", read_case(files, with_truth=False).voxels.shape)
+    except ScanError as problem:
+        print(problem)
+"""
+    lines = run_as_anybody(program).splitlines()
+    path.chmod(0o700)
+    assert lines.count("read (6, 7, 8, 1)") == (1 if closed.startswith("one") else 2)
+    assert sum(f"{path}: cannot be read (Permission denied)." in line for line in lines) == 1
+
+
+def test_what_may_not_be_read_is_told_where_nothing_else_is(
+    tmp_path: Path, run_as_anybody: Callable[[str], str]
+) -> None:
+    program = f"""
+from pathlib import Path
+from tumortrace_runtime.errors import ScanError
+from tumortrace_runtime.io import find_cases
+try:
+    find_cases(Path({str(tmp_path)!r}))
+except ScanError as problem:
+    print(problem)
+"""
+    (tmp_path / "0001.dcm").touch(0)
+    assert run_as_anybody(program) == f"{tmp_path / '0001.dcm'}: cannot be read (Permission denied).\n"
+
+
+def test_an_image_that_its_file_calls_a_dicomdir_is_an_image(study: Any) -> None:
+    def claim(image: Any) -> None:
+        image.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+
+    study.write()
+    for path in sorted(study.root.rglob("*.dcm"))[3:]:
+        image = pydicom.dcmread(path)
+        claim(image)
+        pydicom.dcmwrite(path, image)
+    assert len(find_cases(study.root)[0].images) == 6
 
 
 def test_a_file_that_still_tells_its_study_stops_that_one_alone(study: Any) -> None:

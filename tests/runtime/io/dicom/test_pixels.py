@@ -245,6 +245,24 @@ def test_compressed_pixels_said_to_be_plain_are_refused(study: Any, frame_bytes:
     assert ("has 112 bytes" in said) == (frame_bytes == 96)
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 4]])
+def test_a_table_of_frames_must_be_right(study: Any, order: list[int]) -> None:
+    def store(image: Any) -> None:
+        image.compress(RLELossless, generate_instance_uid=False)
+        frames = list(pydicom.encaps.generate_frames(image.PixelData, number_of_frames=6))
+        image.PixelData, offsets, lengths = pydicom.encaps.encapsulate_extended(frames)
+        begins, sizes = np.frombuffer(offsets, "<u8"), np.frombuffer(lengths, "<u8")
+        image.ExtendedOffsetTable = begins[order].tobytes()
+        image.ExtendedOffsetTableLengths = sizes[order].tobytes()
+
+    study.write(form=ENHANCED)
+    study.edit(store)
+    if order == sorted(set(order)):
+        np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels())
+    else:
+        assert "its table of frames is not where its frames are" in study.refusal()
+
+
 def test_an_odd_number_of_bytes_is_padded(study: Any) -> None:
     def store(image: Any) -> None:
         image.PixelData = image.pixel_array.astype(np.uint8).tobytes() + b"\0"

@@ -75,6 +75,10 @@ CLASSIC: dict[str, tuple[Change, tuple[int, ...], str]] = {
     "pixel spacings are mixed": (put(PixelSpacing=[0.6, 0.75]), (1,), "several pixel spacings"),
     "frames of reference are mixed": (put(FrameOfReferenceUID="1.2.3"), (1,), "another FrameOfReferenceUID"),
     "no frame of reference": (put(FrameOfReferenceUID=None), (), "FrameOfReferenceUID is missing"),
+    "series are mixed": (put(SeriesNumber=7), (1,), "has another SeriesNumber than"),
+    "echo times are mixed": (put(EchoTime=12), (4, 5), "has another EchoTime than"),
+    "inversion times are mixed": (put(InversionTime=None), (5,), "has another InversionTime than"),
+    "sequences are mixed": (put(ScanningSequence="GR"), (5,), "has another ScanningSequence than"),
     "sizes are mixed": (put(Rows=6), (1,), "has another Rows than"),
     "patients are mixed": (put(PatientID="other"), (1,), "has another PatientID than"),
     "names are mixed": (put(PatientName="Other^Name"), (1,), "has another PatientName than"),
@@ -85,8 +89,8 @@ CLASSIC: dict[str, tuple[Change, tuple[int, ...], str]] = {
     "a capture among the slices": (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), (3,), "is a secondary capture"),
     "in colour": (put(SamplesPerPixel=3, PhotometricInterpretation="RGB"), (), "is in colour"),
     "with a palette": (put(PhotometricInterpretation="PALETTE COLOR"), (), "is not grey"),
-    "a CT": (put(Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2"), (), "has the modality 'CT', not MR"),
-    "no modality": (put(Modality=None), (), "has the modality 'None', not MR"),
+    "a CT": (put(Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2"), (), "is of modality CT, not MR"),
+    "no modality": (put(Modality=None), (), "is of unknown modality, not MR"),
     "raw data": (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.66"), (), "is no MR image"),
     "no size": (put(Rows=None), (), "does not tell how its pixels are stored"),
     "no pixels": (put(PixelData=None), (), "has no PixelData"),
@@ -201,7 +205,7 @@ def test_series_of_other_frames_of_reference_are_refused(study: Any) -> None:
     assert "series 2 (SE, TR 520, TE 12, 6 slices): has another frame of reference than series 1" in said
 
 
-@pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "PatientBirthDate", "PatientSex"])
+@pytest.mark.parametrize("keyword", ["PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex"])
 @pytest.mark.parametrize("value", ["M", ""])
 def test_series_of_several_patients_are_refused(study: Any, keyword: str, value: str) -> None:
     """As two studies that were given one UID are."""
@@ -234,6 +238,9 @@ def test_nothing_that_is_said_names_the_patient(study: Any) -> None:
     study.edit(put(PatientName="Doe^Jane", PatientID="4711", SeriesDescription="T1 Jane Doe"))
     for said in (study.refusal(), study.refusal(["flair"]), study.refusal(conditions={"t1": "SeriesNumber=9"})):
         assert not any(word in said for word in ("Doe", "Jane", "4711"))
+    study.edit(put(ScanningSequence="DOE^JANE", Modality="DOE^JANE"))
+    assert "is of unknown modality, not MR" in (said := study.refusal())
+    assert "JANE" not in said
 
 
 @given(

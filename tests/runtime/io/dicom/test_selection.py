@@ -198,6 +198,9 @@ def test_a_condition_against_what_the_header_says_is_followed_and_told() -> None
     choices = select_series(STUDY, ["t1", "flair"], {"flair": "SeriesNumber=2", "t1": "SeriesNumber=3"}, "study")
     assert {channel: choice.header_says for channel, choice in choices.items()} == {"t1": "flair", "flair": "t1"}
     assert select_series(STUDY, ["flair"], {"flair": "SeriesNumber=3"}, "study")["flair"].header_says == ""
+    derived = [series("ADC map", ImageType="DERIVED\\SECONDARY\\ADC", **FLAIR)]
+    (choice,) = select_series(derived, ["flair"], {"flair": "SeriesNumber=1"}, "study").values()
+    assert choice.header_says == "none of them: is derived from other images (ImageType)"
 
 
 def test_one_series_may_serve_several_channels_when_asked_to() -> None:
