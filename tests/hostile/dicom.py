@@ -152,7 +152,7 @@ KINDS = {
     "frames without a header": Kind(
         "classic",
         edited(lambda image: setattr(image, "NumberOfFrames", 2**31 - 1)),
-        "has 2147483647 frames and tells of 0",
+        "tells of frames, and is an MR image of one slice",
     ),
     "a path for a study": Kind("classic", element("0020,000D", b"../../../etc"), "StudyInstanceUID is not a UID"),
     "a line break in a UID": Kind("classic", element("0020,000E", b"1.2\n3.4 "), "SeriesInstanceUID is not a UID"),

@@ -7,23 +7,22 @@ from pathlib import Path
 
 from tumortrace_runtime.errors import ScanError
 
-PREAMBLE_BYTES = 128
+_PREAMBLE_BYTES = 128
 _MAGIC = b"DICM"
-_OF_OTHER_LAYOUTS = (".tif", ".nii", ".nii.gz")
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file says at its beginning that it is DICOM (PS3.10, section 7.1). Other layouts' files are not opened.
+    """Whether a file says at its beginning that it is DICOM (PS3.10, section 7.1), whatever its name.
 
     Raises:
         ScanError: it cannot be read.
     """
-    return not path.name.endswith(_OF_OTHER_LAYOUTS) and begins_as_dicom(beginning(path))
+    return begins_as_dicom(beginning(path))
 
 
 def begins_as_dicom(content: bytes | mmap) -> bool:
     """Whether what a file holds, or its `beginning`, begins as DICOM does."""
-    return content[PREAMBLE_BYTES : PREAMBLE_BYTES + len(_MAGIC)] == _MAGIC
+    return content[_PREAMBLE_BYTES : _PREAMBLE_BYTES + len(_MAGIC)] == _MAGIC
 
 
 def beginning(path: Path) -> bytes:
@@ -36,6 +35,6 @@ def beginning(path: Path) -> bytes:
         if not path.is_file():
             return b""
         with path.open("rb") as stream:
-            return stream.read(PREAMBLE_BYTES + len(_MAGIC))
+            return stream.read(_PREAMBLE_BYTES + len(_MAGIC))
     except OSError as problem:
         raise ScanError(f"{path}: cannot be read ({problem.strerror}).") from problem

@@ -1,4 +1,4 @@
-"""DICOM files: found in a folder, by a DICOMDIR or alone, and their headers, of which pixels are no part."""
+"""DICOM files: their headers, of which pixels are no part, and what they tell of their pixels."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from tumortrace_runtime.errors import InputError, ScanError
-from tumortrace_runtime.io.magic import PREAMBLE_BYTES, beginning, begins_as_dicom, is_dicom
+from tumortrace_runtime.io.folders import why_closed
+from tumortrace_runtime.io.magic import begins_as_dicom
 from tumortrace_runtime.libraries import import_library
 
-_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _UID_LENGTH = 64
-_FIRST_GROUPS = (b"\x02\0", b"\x08\0")
-"""What a data set begins with that lacks what stands before it in a file."""
-
 _UNDEFINED = 0xFFFFFFFF
 """The length of values that end with a delimiter."""
 
@@ -41,28 +38,6 @@ _IMAGE_PIXEL = (
     "PixelData",
 )
 """What tells of pixels (PS3.3, section C.7.6.3)."""
-
-
-def instance_files(root: Path) -> list[Path]:
-    """The DICOM files in a folder and all folders below it, of a DICOMDIR, or `root` itself; sorted, none hidden.
-
-    Beside DICOM files, what may be another but cannot be read is among them, folders too: reading it tells why.
-
-    Raises:
-        ScanError: a DICOMDIR is damaged or names what is not there.
-        InputError: `root` is a DICOMDIR, and pydicom is not installed.
-    """
-    if not root.is_dir():
-        if not is_dicom(root):
-            return []
-        return _listed_in(root) if is_directory(read_header(root, ["SOPClassUID"]), root) else [root]
-    paths, closed = _files_below(root)
-    found = [path for path in paths if _is_readable_dicom(path)]
-    if not found:
-        return []
-    suffixes = {_suffix(path) for path in found}
-    lost = [path for path in sorted({*paths} - {*found}) if _may_be_lost(path, suffixes)]
-    return sorted([*found, *lost, *closed])
 
 
 def read_header(path: Path, keywords: Sequence[str] | None = None) -> Any:
@@ -88,16 +63,6 @@ def read_image(path: Path) -> Any:
         ScanError, InputError: as `read_header` does.
     """
     return _read(path, specific_tags=list(_IMAGE_PIXEL))
-
-
-def is_directory(header: Any, path: Path) -> bool:
-    """Whether a header is that of a DICOMDIR.
-
-    Raises:
-        ScanError: it is damaged.
-    """
-    with damage_told(path):
-        return str(header.file_meta.get("MediaStorageSOPClassUID")) == _DIRECTORY_CLASS
 
 
 def uid(header: Any, keyword: str, path: Path) -> str:
@@ -136,50 +101,6 @@ def damage_told(path: Path) -> Iterator[None]:
         raise ScanError(f"{path}: cannot be decoded as DICOM ({what}); it is damaged or incomplete.") from problem
 
 
-def _files_below(root: Path) -> tuple[list[Path], list[Path]]:
-    """The files in a folder and all below it, links followed, none hidden; and the folders that cannot be read."""
-    paths: list[Path] = []
-    problems: list[OSError] = []
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(root, onerror=problems.append, followlinks=True):
-        if (place := os.path.realpath(folder)) in seen:
-            folders.clear()
-            continue
-        seen.add(place)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths += [Path(folder, name) for name in names if not name.startswith(".")]
-    return sorted(paths), [Path(problem.filename) for problem in problems]
-
-
-def _is_readable_dicom(path: Path) -> bool:
-    try:
-        return is_dicom(path)
-    except ScanError:
-        return False
-
-
-def _may_be_lost(path: Path, suffixes: set[str]) -> bool:
-    """Whether a file that is not read as DICOM may be a slice all the same, beside files of these suffixes.
-
-    It is DICOM by a name of another layout, lacks the preamble, is named as the others are, or, where names have no
-    suffix, is empty or ends in the preamble; or it cannot be read, or is a link to what is not there.
-    """
-    try:
-        content = beginning(path)
-    except ScanError:
-        return True
-    if begins_as_dicom(content) or content.startswith(_FIRST_GROUPS):
-        return True
-    is_there, suffix = path.is_file(), _suffix(path)
-    is_cut = is_there and not content[:PREAMBLE_BYTES].strip(b"\0")
-    return suffix in suffixes and (is_cut or (is_there and suffix != "") or (path.is_symlink() and not path.exists()))
-
-
-def _suffix(path: Path) -> str:
-    """What the name ends with, such as ".dcm"; "" where that is a number, as at the end of a UID."""
-    return path.suffix.lower() if path.suffix[1:].isalpha() else ""
-
-
 def _read(path: Path, **options: Any) -> Any:
     with _content(path) as content:
         dataset = import_library("pydicom").dcmread(content, **options)
@@ -205,6 +126,10 @@ def _read_until(path: Path, keywords: Sequence[str]) -> Any:
 def _content(path: Path) -> Iterator[Any]:
     """A DICOM file's content as a stream, in a block of which damage is told."""
     pydicom = import_library("pydicom")
+    if path.is_dir():
+        raise ScanError(f"{path}: {why_closed(path) or 'is an empty folder; copy it again, or remove it.'}")
+    if path.name.startswith("."):
+        raise ScanError(f"{path}: is hidden, as files are while they are copied; wait for it, or remove it.")
     with damage_told(path), _mapped(path) as content:
         if not begins_as_dicom(content):
             raise ScanError(f"{path}: does not begin as DICOM files do; copy the file again.")
@@ -234,24 +159,3 @@ def _mapped(path: Path) -> Iterator[Any]:
             raise ScanError(f"{path}: is empty; copy the file again.")
         with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
             yield content
-
-
-def _listed_in(directory: Path) -> list[Path]:
-    records = read_header(directory).get("DirectoryRecordSequence") or []
-    with damage_told(directory):
-        named = [list(_components(record.ReferencedFileID)) for record in records if "ReferencedFileID" in record]
-    return sorted(_found(directory, components) for components in named)
-
-
-def _components(value: Any) -> Sequence[str]:
-    return [value] if isinstance(value, str) else [str(each) for each in value]
-
-
-def _found(directory: Path, components: Sequence[str]) -> Path:
-    """A file that a DICOMDIR names: below its folder, in capitals, as the standard has it, or in small letters."""
-    if any(name in ("", ".", "..") or "/" in name or "\0" in name for name in components):
-        raise ScanError(f"{directory}: names a file outside its folder; only files below it are read.")
-    for spelling in (components, [name.lower() for name in components]):
-        if (path := directory.parent.joinpath(*spelling)).is_file():
-            return path
-    raise ScanError(f"{directory}: names {'/'.join(components)}, which is not there; copy the medium whole.")

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.files import sha256_bytes
-from tumortrace_runtime.io.dicom.files import instance_files, read_header
+from tumortrace_runtime.io.dicom.files import read_header
+from tumortrace_runtime.io.dicom.finding import instance_files
 from tumortrace_runtime.io.dicom.geometry import DicomGeometry, geometry_of
 from tumortrace_runtime.io.dicom.grids import METHOD, resample, same_grid
 from tumortrace_runtime.io.dicom.pixels import Pixels
@@ -29,6 +30,7 @@ from tumortrace_runtime.io.dicom.series import (
     unsuitable,
 )
 from tumortrace_runtime.io.dicom.summary import SeriesSummary, summarise
+from tumortrace_runtime.io.folders import why_closed
 from tumortrace_runtime.io.scan import CaseFiles, ChannelMapping, ChannelOrigin, Scan
 from tumortrace_runtime.preprocess import REFERENCE_CHANNEL, replaced_channels
 
@@ -54,11 +56,12 @@ def find(root: Path, mapping: ChannelMapping | None = None) -> list[CaseFiles]:
     folders = {study: {path.parent for path in paths} for study, paths in studies.items()}
     lost: dict[str, list[Path]] = {}
     for path in unread:
-        beside = [study for study in studies if path.parent in folders[study]]
+        folder = path if path.is_dir() and not why_closed(path) else path.parent  # an empty one is beside nothing
+        beside = [study for study in studies if folder in folders[study]]
         for study in beside:
             studies[study].append(path)
         if not beside:
-            lost.setdefault(os.path.relpath(path.parent, root), []).append(path)
+            lost.setdefault(os.path.relpath(folder, root), []).append(path)
     found = [_case(_STUDY, root, study, paths) for study, paths in studies.items()]
     found += [_case(_LOST, root, folder, paths) for folder, paths in lost.items()]
     return sorted(found, key=lambda files: files.case_id)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tumortrace_runtime.errors import InputError, ScanError
 from tumortrace_runtime.io.dicom import lossless_jpeg
-from tumortrace_runtime.io.dicom.codestream import frame_size
+from tumortrace_runtime.io.dicom.codestream import frame_header
 from tumortrace_runtime.io.dicom.files import damage_told, read_image
 from tumortrace_runtime.io.dicom.planes import Plane
 from tumortrace_runtime.io.scan import MAX_VOXELS
@@ -62,7 +62,9 @@ def read_pixels(path: Path, header: Any) -> Pixels:
             _check_frames(path, image, shape)
         else:
             _check_length(path, image, shape)
-        return _complemented(_decoded(image, plugin).reshape(shape), header)
+        pixels = _decoded(image, plugin).reshape(shape)
+        _check_range(path, pixels, int(header.BitsStored))
+        return _complemented(pixels, header)
 
 
 def to_values(stored: Pixels, planes: Sequence[Plane]) -> Pixels:
@@ -109,19 +111,23 @@ def _plugin(path: Path, image: Any) -> str:
 
 
 def _check_frames(path: Path, image: Any, shape: tuple[int, int, int]) -> None:
-    """Refuse frames that are incomplete, or would decode to more than the header says, and so to any size."""
-    wanted = (*shape[1:], 1)
+    """Refuse frames that are incomplete, or would decode to other than the header says, and so to any size."""
     most_bytes = 2 * shape[1] * shape[2] * (int(image.BitsAllocated) // 8) + _RLE_HEADER_BYTES
     if "ExtendedOffsetTable" in image:
         _check_table(path, image)
     is_rle = image.file_meta.TransferSyntaxUID == _RLE
     for number, frame in enumerate(_frames(image, shape[0]), start=1):
-        if len(frame) > most_bytes if is_rle else frame_size(frame) != wanted:
+        told = None if is_rle else frame_header(frame)
+        if len(frame) > most_bytes if is_rle else told is None or told[:3] != (*shape[1:], 1):
             raise ScanError(
                 f"{path}: frame {number} is not of {shape[1]} x {shape[2]} pixels once decoded; it is damaged."
             )
         if not is_rle and not frame.rstrip(b"\0").endswith(_END):
             raise ScanError(f"{path}: frame {number} is incomplete; copy the file again.")
+        if told and told.is_signed not in (None, bool(image.PixelRepresentation)):
+            raise ScanError(
+                f"{path}: frame {number} and its header differ in whether values have a sign; decompress it first."
+            )
 
 
 def _check_table(path: Path, image: Any) -> None:
@@ -168,6 +174,15 @@ def _check_bits(path: Path, header: Any) -> None:
     if allocated not in (8, 16, 32) or not 1 <= bits <= allocated or high != bits - 1:
         raise ScanError(
             f"{path}: has {bits} bits up to bit {high} of {allocated}; the lowest of 8, 16 or 32 are wanted."
+        )
+
+
+def _check_range(path: Path, pixels: Pixels, bits: int) -> None:
+    """Refuse values that the bits told of cannot hold, as a frame compressed with more of them has."""
+    least, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if pixels.dtype.kind == "i" else (0, (1 << bits) - 1)
+    if pixels.min() < least or pixels.max() > most:
+        raise ScanError(
+            f"{path}: has values from {pixels.min()} to {pixels.max()}, and {bits} bits by its header; it is damaged."
         )
 
 

@@ -19,6 +19,9 @@ from tumortrace_runtime.io.dicom.geometry import StoredSlice
 
 Numbers = npt.NDArray[np.float64]
 
+_CLASSIC = "1.2.840.10008.5.1.4.1.1.4"
+"""The SOP class MR Image Storage."""
+
 _ABSURD = 1e6
 """No length of a scan in mm, and no slope, is that large."""
 
@@ -55,6 +58,8 @@ def planes_of(header: Any, path: Path) -> list[Plane]:
         frames = header.get("PerFrameFunctionalGroupsSequence")
         if frames is None and int(header.get("NumberOfFrames") or 1) == 1:
             return [_plane(_Classic(header), None, header, path)]
+        if header.SOPClassUID == _CLASSIC:
+            raise ScanError(f"{path}: tells of frames, and is an MR image of one slice by its class; it is damaged.")
         _check_frames(header, len(frames or ()), path)
         shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
         return [_plane(_Enhanced(frame, shared), number, header, path) for number, frame in enumerate(frames, start=1)]

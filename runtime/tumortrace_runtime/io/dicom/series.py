@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
-from tumortrace_runtime.io.dicom.files import damage_told, is_directory, read_header, uid
+from tumortrace_runtime.io.dicom.files import damage_told, read_header, uid
 from tumortrace_runtime.io.dicom.geometry import Source
 from tumortrace_runtime.io.dicom.pixels import Pixels, read_pixels, to_values
 from tumortrace_runtime.io.dicom.planes import Plane, planes_of
@@ -32,6 +32,8 @@ _SAME_WITHIN_SERIES = (
     "SOPClassUID",
     "FrameOfReferenceUID",
     "SeriesNumber",
+    "SeriesDescription",
+    "ContrastBolusAgent",
     "ScanningSequence",
     "EchoTime",
     "InversionTime",
@@ -42,6 +44,9 @@ _SAME_WITHIN_SERIES = (
     "BitsStored",
     "PixelRepresentation",
 )
+_KIND_VALUES = 3
+"""Values of ImageType that are standard ones (PS3.3, section C.8.3.1.1.1); makers add others."""
+
 _CODE = re.compile("[A-Z]{2,5}")
 _WHOM = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
 
@@ -86,8 +91,8 @@ def by_study(paths: Sequence[Path]) -> tuple[dict[str, list[Path]], list[Path]]:
     unread = []
     for path in paths:
         try:
-            header = read_header(path, ["StudyInstanceUID"])
-            if "StudyInstanceUID" in header or not is_directory(header, path):
+            header = read_header(path, ["DirectoryRecordSequence", "StudyInstanceUID"])
+            if "StudyInstanceUID" in header or "DirectoryRecordSequence" not in header:
                 studies.setdefault(uid(header, "StudyInstanceUID", path), []).append(path)
         except ScanError:
             unread.append(path)
@@ -266,7 +271,10 @@ def _check_same(headers: Sequence[Any], paths: Sequence[Path], name: str) -> Non
 
 def _same_within_series(header: Any, path: Path) -> dict[str, Any]:
     with damage_told(path):
-        return {keyword: header.get(keyword) for keyword in _SAME_WITHIN_SERIES} | _whom(header, path)
+        kind = header.get("ImageType") or ()
+        kind = (kind,) if isinstance(kind, str) else tuple(kind)[:_KIND_VALUES]
+        told = {keyword: header.get(keyword) or None for keyword in _SAME_WITHIN_SERIES}
+        return told | {"ImageType": kind} | _whom(header, path)
 
 
 def _check_size(shape: tuple[int, int, int], name: str) -> None:

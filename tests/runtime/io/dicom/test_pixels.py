@@ -24,7 +24,7 @@ from pydicom.uid import (
 )
 
 from tumortrace.phantom.dicom import DicomForm
-from tumortrace_runtime.io.dicom.codestream import frame_size
+from tumortrace_runtime.io.dicom.codestream import frame_header
 
 ENHANCED = DicomForm(enhanced=True)
 COMPRESSIBLE = (2, 32, 40)
@@ -214,6 +214,41 @@ def test_an_incomplete_frame_is_refused(study: Any, syntax: Any) -> None:
     assert "frame 1 is incomplete" in study.refusal()
 
 
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_a_frame_and_a_header_that_differ_about_signs_are_refused(study: Any, is_signed: bool) -> None:
+    def compress(image: Any) -> None:
+        image.PixelRepresentation = int(is_signed)
+        image.compress(JPEG2000Lossless, generate_instance_uid=False)
+        image.PixelRepresentation = int(not is_signed)
+
+    study.write(voxels=study.voxels(COMPRESSIBLE) % 1000)
+    _require_encoder(JPEG2000Lossless)
+    study.edit(compress)
+    assert "frame 1 and its header differ in whether values have a sign; decompress it first" in study.refusal()
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless], ids=lambda syntax: syntax.name)
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_values_beyond_the_bits_told_of_are_refused_or_cut_off(study: Any, syntax: Any, is_signed: bool) -> None:
+    """As pydicom cuts them off where all bits are stored; where codestreams have bits of their own, they are values."""
+
+    def compress(image: Any) -> None:
+        image.PixelRepresentation = int(is_signed)
+        image.BitsStored, image.HighBit = 12, 11
+        image.compress(syntax, generate_instance_uid=False)
+        image.BitsStored, image.HighBit = 8, 7
+
+    voxels = study.voxels(COMPRESSIBLE) % 1000
+    study.write(voxels=voxels)
+    _require_encoder(syntax)
+    study.edit(compress)
+    if syntax == RLELossless:
+        wanted = voxels.astype(np.uint8)
+        np.testing.assert_array_equal(study.read().voxels[..., 0], wanted.view(np.int8) if is_signed else wanted)
+    else:
+        assert "has values from 0 to 999, and 8 bits by its header; it is damaged" in study.refusal()
+
+
 @pytest.mark.parametrize("said", [ImplicitVRLittleEndian, ExplicitVRLittleEndian], ids=lambda syntax: syntax.name)
 def test_pixels_are_found_where_the_transfer_syntax_is_wrong_about_value_representations(study: Any, said: Any) -> None:
     """Bytes before the pixels, taken for some of them, would move the image."""
@@ -330,9 +365,9 @@ def test_a_codestream_tells_its_size(study: Any, syntax: Any) -> None:
     _require_encoder(syntax)
     image.compress(syntax)
     encoded = pydicom.encaps.get_frame(image.PixelData, 0, number_of_frames=1)
-    assert frame_size(encoded) == (32, 40, 1)
+    assert frame_header(encoded) == (32, 40, 1, False if syntax == JPEG2000Lossless else None)
     for length in range(12):
-        assert frame_size(encoded[:length]) is None
+        assert frame_header(encoded[:length]) is None
 
 
 def to_lossless_jpeg(image: Any) -> None:

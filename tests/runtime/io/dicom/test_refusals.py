@@ -78,6 +78,14 @@ CLASSIC: dict[str, tuple[Change, tuple[int, ...], str]] = {
     "series are mixed": (put(SeriesNumber=7), (1,), "has another SeriesNumber than"),
     "echo times are mixed": (put(EchoTime=12), (4, 5), "has another EchoTime than"),
     "inversion times are mixed": (put(InversionTime=None), (5,), "has another InversionTime than"),
+    "contrast is mixed": (put(ContrastBolusAgent="Gd"), (5,), "has another ContrastBolusAgent than"),
+    "descriptions are mixed": (put(SeriesDescription="FLAIR +C"), (5,), "has another SeriesDescription than"),
+    "a derived image among the slices": (put(ImageType=["DERIVED", "PRIMARY"]), (5,), "has another ImageType than"),
+    "frames of an image that has none": (
+        lambda image: setattr(image, "PerFrameFunctionalGroupsSequence", [pydicom.Dataset()]),
+        (),
+        "tells of frames, and is an MR image of one slice by its class",
+    ),
     "sequences are mixed": (put(ScanningSequence="GR"), (5,), "has another ScanningSequence than"),
     "sizes are mixed": (put(Rows=6), (1,), "has another Rows than"),
     "patients are mixed": (put(PatientID="other"), (1,), "has another PatientID than"),
@@ -108,7 +116,7 @@ CLASSIC: dict[str, tuple[Change, tuple[int, ...], str]] = {
     "a UID of 70 digits": (put(StudyInstanceUID="1." + 68 * "2"), (), "StudyInstanceUID is not a UID"),
     "a path for an image": (put(SOPInstanceUID="1.2/../3"), (1,), "SOPInstanceUID is not a UID"),
     "no study": (put(StudyInstanceUID=None), (), "StudyInstanceUID is missing"),
-    "frames that are not told of": (put(NumberOfFrames=2), (), "has 2 frames and tells of 0"),
+    "frames that are not told of": (put(NumberOfFrames=2), (), "tells of frames, and is an MR image of one slice"),
     "two numbers of rows": (put(Rows=[7, 7]), (), "cannot be decoded as DICOM (TypeError)"),
     "one image twice": (put(SOPInstanceUID="1.2.3"), (1, 2), "have one SOPInstanceUID; remove the copy"),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -129,7 +131,14 @@ def without_meta(content: bytes) -> bytes:
         ("1.2.6", lambda content: b""),
         ("IM6", without_preamble),
         ("IM6", without_meta),
+        ("IM6", lambda content: b"\xff" * 512 + content[512:]),
+        ("IM6", lambda content: b"words" + content[5:100]),
         ("0006.tif", lambda content: content),
+        ("0006.tif", lambda content: b""),
+        ("0006", lambda content: b""),
+        ("0006.dcm.gz", gzip.compress),
+        ("0006.dcm.part", lambda content: content[:100]),
+        (".0006.dcm.x1y2", lambda content: content),
     ],
 )
 def test_no_file_that_may_be_a_slice_is_left_out_without_a_word(study: Any, name: str, harm: Any) -> None:
@@ -137,25 +146,89 @@ def test_no_file_that_may_be_a_slice_is_left_out_without_a_word(study: Any, name
     last = folder / "0006.dcm"
     content = last.read_bytes()
     last.unlink()
-    if "." not in name or name == "1.2.6":
+    if name in ("IM6", "1.2.6"):
         for number, path in enumerate(sorted(folder.iterdir())):
             path.rename(folder / name.replace("6", str(number)))
     (folder / name).write_bytes(harm(content))
     (files,) = find_cases(study.root, "dicom")
     assert len(files.images) == 6
-    if name.endswith(".tif"):
+    if name.endswith(".tif") and harm(content):
         np.testing.assert_array_equal(read_case(files, with_truth=False).voxels[..., 0], study.voxels())
     else:
-        with pytest.raises(ScanError, match=f"{re.escape(str(folder / name))}: (is empty|does not begin as DICOM)"):
+        with pytest.raises(
+            ScanError, match=f"{re.escape(str(folder / name))}: (is empty|is hidden|does not begin as DICOM)"
+        ):
             read_case(files, with_truth=False)
 
 
 def test_what_is_no_image_is_left_alone(study: Any) -> None:
     folder = study.write()
-    for name, content in (("notes.txt", b"words"), ("done", b""), ("README", b"more words"), ("x.json", b"{}")):
-        (folder / name).write_bytes(content)
+    for path in folder.iterdir():
+        path.rename(path.with_suffix(""))
+    for name in ("notes.txt", "README", "x1.json", "._0001", "._0001.dcm", ".hidden1"):
+        (folder / name).write_bytes(b"words")
+    for name in ("DONE", "_SUCCESS", "empty.txt", ".nothing1"):
+        (folder / name).touch()
+    os.mkfifo(folder / "pipe1")
+    (study.root / "VIEWER").mkdir()
+    for name in ("run64", "viewer.exe", "libviewer.so.1"):
+        (study.root / "VIEWER" / name).write_bytes(bytes(200))
     (files,) = find_cases(study.root)
     assert len(files.images) == 6
+
+
+@pytest.mark.parametrize("names", [[], ["1.IMA", "2.IMA"], ["1", "2"], [".hidden"]])
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+def test_a_folder_in_which_nothing_is_read_is_told_beside_studies(study: Any, names: list[str], suffix: str) -> None:
+    for path in study.write().iterdir():
+        path.rename(path.with_suffix(suffix))
+    empty = study.root / "2-t1"
+    empty.mkdir()
+    for name in names:
+        (empty / name).touch()
+    said = []
+    for files in find_cases(study.root):
+        try:
+            assert read_case(files, with_truth=False).channels == ("flair",)
+        except ScanError as problem:
+            said.append(str(problem))
+    (text,) = said
+    assert text.endswith(("is an empty folder; copy it again, or remove it.", "is empty; copy the file again."))
+    assert str(empty) in text
+
+
+def test_a_folder_whose_slices_are_all_damaged_is_told(study: Any) -> None:
+    for number in (1, 2):
+        for path in study.write(number=number).iterdir():
+            path.rename(path.with_suffix(""))
+    for path in (study.root / "2-flair").iterdir():
+        path.write_bytes(b"\xff" * 1000)
+    assert [files.case_id[:6] for files in find_cases(study.root)] == ["study-", "unread"]
+
+
+def test_files_named_as_those_of_other_layouts_are_found_to_be_dicom(study: Any) -> None:
+    for path in study.write().iterdir():
+        path.rename(path.with_suffix(".tif"))
+    (files,) = find_cases(study.root)
+    assert files.layout == "dicom"
+
+
+def test_a_cut_file_that_says_it_is_a_dicomdir_is_not_left_out(study: Any) -> None:
+    path = sorted(study.write().iterdir())[5]
+    image = pydicom.dcmread(path)
+    image.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    pydicom.dcmwrite(path, image)
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"\x20\0\x0d\0UI")])
+    assert "0006.dcm: StudyInstanceUID is missing" in study.refusal()
+
+
+def test_a_link_to_a_slice_of_the_study_is_no_other(study: Any) -> None:
+    folder = study.write()
+    (folder / "0000.dcm").symlink_to(folder / "0003.dcm")
+    (files,) = find_cases(study.root)
+    assert folder / "0003.dcm" in files.images
+    np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels())
 
 
 def test_a_link_leads_to_its_folder_once_and_one_to_nothing_is_told(study: Any, tmp_path: Path) -> None:
