@@ -22,6 +22,9 @@ _UID_LENGTH = 64
 _UNDEFINED = 0xFFFFFFFF
 """The length of values that end with a delimiter."""
 
+COPYING_FOLDERS = {".rsync-partial", ".~tmp~"}
+"""Where rsync keeps files that are not yet whole or not yet in their place."""
+
 _IMAGE_PIXEL = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -63,6 +66,11 @@ def read_image(path: Path) -> Any:
         ScanError, InputError: as `read_header` does.
     """
     return _read(path, specific_tags=list(_IMAGE_PIXEL))
+
+
+def is_being_copied(path: Path) -> bool:
+    """Whether a file is hidden or in a folder of its own, as files are while they are copied."""
+    return path.name.startswith(".") or path.parent.name in COPYING_FOLDERS
 
 
 def uid(header: Any, keyword: str, path: Path) -> str:
@@ -125,22 +133,26 @@ def _read_until(path: Path, keywords: Sequence[str]) -> Any:
 @contextmanager
 def _content(path: Path) -> Iterator[Any]:
     """A DICOM file's content as a stream, in a block of which damage is told."""
-    pydicom = import_library("pydicom")
-    if path.is_dir():
-        raise ScanError(f"{path}: {why_closed(path) or 'is an empty folder; copy it again, or remove it.'}")
-    if path.name.startswith("."):
-        raise ScanError(f"{path}: is hidden, as files are while they are copied; wait for it, or remove it.")
-    with damage_told(path), _mapped(path) as content:
-        if not begins_as_dicom(content):
-            raise ScanError(f"{path}: does not begin as DICOM files do; copy the file again.")
-        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
-        if not syntax:
-            raise ScanError(f"{path}: names no transfer syntax, or ends before it; it is damaged or incomplete.")
-        if syntax == _DEFLATED:
-            raise ScanError(
-                f"{path}: its header is deflated, which is not read; inflate it first (dcmconv of DCMTK does)."
-            )
-        yield content
+    with damage_told(path):
+        if path.is_dir():
+            raise ScanError(f"{path}: {why_closed(path) or 'is an empty folder; copy it again, or remove it.'}")
+        if is_being_copied(path):
+            raise ScanError(f"{path}: is hidden, as files are while they are copied; wait for it, or remove it.")
+        if not path.exists():
+            raise ScanError(f"{path}: is named by a link or a DICOMDIR, and not there; copy the folder whole.")
+        with _mapped(path) as content:
+            _check_beginning(path, content)
+            yield content
+
+
+def _check_beginning(path: Path, content: mmap.mmap) -> None:
+    if not begins_as_dicom(content):
+        raise ScanError(f"{path}: does not begin as DICOM files do; copy the file again.")
+    syntax = import_library("pydicom.filereader").read_file_meta_info(path).get("TransferSyntaxUID")
+    if not syntax:
+        raise ScanError(f"{path}: names no transfer syntax, or ends before it; it is damaged or incomplete.")
+    if syntax == _DEFLATED:
+        raise ScanError(f"{path}: its header is deflated, which is not read; inflate it first (dcmconv of DCMTK does).")
 
 
 def _check_end(path: Path, dataset: Any) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.files import sha256_bytes
-from tumortrace_runtime.io.dicom.files import read_header
+from tumortrace_runtime.io.dicom.files import COPYING_FOLDERS, read_header
 from tumortrace_runtime.io.dicom.finding import instance_files
 from tumortrace_runtime.io.dicom.geometry import DicomGeometry, geometry_of
 from tumortrace_runtime.io.dicom.grids import METHOD, resample, same_grid
@@ -56,7 +56,7 @@ def find(root: Path, mapping: ChannelMapping | None = None) -> list[CaseFiles]:
     folders = {study: {path.parent for path in paths} for study, paths in studies.items()}
     lost: dict[str, list[Path]] = {}
     for path in unread:
-        folder = path if path.is_dir() and not why_closed(path) else path.parent  # an empty one is beside nothing
+        folder = _folder_of(path)
         beside = [study for study in studies if folder in folders[study]]
         for study in beside:
             studies[study].append(path)
@@ -123,6 +123,13 @@ def write_case(scan: Scan, root: Path) -> Path:
         ScanError: always.
     """
     raise ScanError(f"{scan.case_id}: no study is written in the dicom layout; write it as nifti.")
+
+
+def _folder_of(path: Path) -> Path:
+    """The folder of whose studies something unread may be: of an empty folder that one itself, which has none."""
+    if not why_closed(path) and path.is_dir():
+        return path
+    return path.parent.parent if path.parent.name in COPYING_FOLDERS else path.parent
 
 
 def _case_id(kind: str, key: str) -> str:

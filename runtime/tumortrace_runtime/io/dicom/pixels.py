@@ -62,8 +62,7 @@ def read_pixels(path: Path, header: Any) -> Pixels:
             _check_frames(path, image, shape)
         else:
             _check_length(path, image, shape)
-        pixels = _decoded(image, plugin).reshape(shape)
-        _check_range(path, pixels, int(header.BitsStored))
+        pixels = _of_own_bits(path, _decoded(image, plugin).reshape(shape), header)
         return _complemented(pixels, header)
 
 
@@ -159,12 +158,14 @@ def _frames(image: Any, count: int) -> Iterator[bytes]:
 
 
 def _decoded(image: Any, plugin: str) -> npt.NDArray[Any]:
-    """Pixels in the machine's byte order, freed of what lies above their own bits, such as overlays.
+    """Pixels in the machine's byte order, with what lies above their own bits.
 
     They are those of the dataset that was read, not read from the file again: given the file, pydicom takes its word
     for the transfer syntax, and where that is wrong takes bytes before the pixels for some of them.
     """
-    pixels: npt.NDArray[Any] = import_library("pydicom.pixels").pixel_array(image, raw=True, decoding_plugin=plugin)
+    pixel_array = import_library("pydicom.pixels").pixel_array
+    options = {"raw": True, "decoding_plugin": plugin, "correct_unused_bits": False}
+    pixels: npt.NDArray[Any] = pixel_array(image, **options)
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
@@ -177,13 +178,32 @@ def _check_bits(path: Path, header: Any) -> None:
         )
 
 
-def _check_range(path: Path, pixels: Pixels, bits: int) -> None:
-    """Refuse values that the bits told of cannot hold, as a frame compressed with more of them has."""
-    least, most = (-(1 << bits - 1), (1 << bits - 1) - 1) if pixels.dtype.kind == "i" else (0, (1 << bits) - 1)
-    if pixels.min() < least or pixels.max() > most:
+def _of_own_bits(path: Path, pixels: npt.NDArray[Any], header: Any) -> npt.NDArray[Any]:
+    """Pixels freed of what lies above their own bits: overlays that the header tells of; and with their sign there.
+
+    Raises:
+        ScanError: something else lies there, so that their own bits are a part of the values.
+    """
+    bits = int(header.BitsStored)
+    most = (1 << bits - (pixels.dtype.kind == "i")) - 1
+    least = -most - 1 if pixels.dtype.kind == "i" else 0
+    if least <= pixels.min() and pixels.max() <= most:
+        return pixels
+    above = 8 * pixels.dtype.itemsize - bits
+    own = (pixels << above) >> above
+    bare = own & ((1 << bits) - 1)  # signed values may be stored without their sign above them
+    if ((pixels != own) & (pixels != bare)).any() and not _has_overlay_within(header):
         raise ScanError(
-            f"{path}: has values from {pixels.min()} to {pixels.max()}, and {bits} bits by its header; it is damaged."
+            f"{path}: has values from {pixels.min()} to {pixels.max()}, and {header.BitsStored} bits by its header; "
+            "it is damaged."
         )
+    return own
+
+
+def _has_overlay_within(header: Any) -> bool:
+    """Whether a header tells of overlays within pixels (OverlayBitPosition in groups 6000 to 601E)."""
+    positions = (header.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
+    return any(position is not None and position.value for position in positions)
 
 
 def _complemented(stored: npt.NDArray[Any], header: Any) -> npt.NDArray[Any]:

@@ -37,7 +37,7 @@ def test_files_are_found_in_folders_of_folders_whatever_their_names(study: Any) 
         path.rename((deep if number % 2 else folder) / f"IM{number}")
     (study.root / "README.txt").write_text("no image")
     (study.root / "empty.txt").touch()
-    (study.root / ".hidden").write_bytes((folder / "IM0").read_bytes())
+    (study.root / ".hidden").write_text("no image either")
     (files,) = find_cases(study.root)
     assert files.layout == "dicom"
     assert len(files.images) == 6
@@ -74,9 +74,19 @@ def test_a_dicomdir_on_a_medium_copied_in_small_letters_leads_to_its_files(study
 
 def test_a_dicomdir_that_names_what_is_not_there_is_refused(study: Any, tmp_path: Path) -> None:
     path = a_dicomdir(study, tmp_path)
-    next(each for each in path.parent.rglob("*") if each.is_file() and each != path).unlink()
+    lost = next(each for each in path.parent.rglob("*") if each.is_file() and each != path)
+    lost.unlink()
     with pytest.raises(ScanError, match="which is not there; copy the medium whole"):
         find_cases(path)
+    (files,) = find_cases(path.parent)
+    with pytest.raises(ScanError, match=f"{re.escape(str(lost))}: is named by a link or a DICOMDIR, and not there"):
+        read_case(files, with_truth=False)
+
+
+def test_a_dicomdir_of_another_folder_stops_nothing(study: Any, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    a_dicomdir(study, tmp_path / "elsewhere").rename(study.root / "DICOMDIR")
+    assert study.read().channels == ("flair",)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -133,6 +143,9 @@ def without_meta(content: bytes) -> bytes:
         ("IM6", without_meta),
         ("IM6", lambda content: b"\xff" * 512 + content[512:]),
         ("IM6", lambda content: b"words" + content[5:100]),
+        (".IM6.Gh3kLm", lambda content: content),
+        (".rsync-partial/IM6", lambda content: content),
+        (".~tmp~/0006.dcm", lambda content: content),
         ("0006.tif", lambda content: content),
         ("0006.tif", lambda content: b""),
         ("0006", lambda content: b""),
@@ -146,9 +159,10 @@ def test_no_file_that_may_be_a_slice_is_left_out_without_a_word(study: Any, name
     last = folder / "0006.dcm"
     content = last.read_bytes()
     last.unlink()
-    if name in ("IM6", "1.2.6"):
+    if ".dcm" not in name and "0006" not in name:
         for number, path in enumerate(sorted(folder.iterdir())):
-            path.rename(folder / name.replace("6", str(number)))
+            path.rename(folder / re.sub(r"^\..*(IM6).*", r"\1", name).replace("6", str(number)))
+    (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(harm(content))
     (files,) = find_cases(study.root, "dicom")
     assert len(files.images) == 6
@@ -161,23 +175,29 @@ def test_no_file_that_may_be_a_slice_is_left_out_without_a_word(study: Any, name
             read_case(files, with_truth=False)
 
 
-def test_what_is_no_image_is_left_alone(study: Any) -> None:
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+def test_what_is_no_image_is_left_alone(study: Any, suffix: str) -> None:
     folder = study.write()
-    for path in folder.iterdir():
-        path.rename(path.with_suffix(""))
-    for name in ("notes.txt", "README", "x1.json", "._0001", "._0001.dcm", ".hidden1"):
-        (folder / name).write_bytes(b"words")
-    for name in ("DONE", "_SUCCESS", "empty.txt", ".nothing1"):
+    if suffix == "":
+        for path in folder.iterdir():
+            path.rename(path.with_suffix(""))
+    documents = ("notes.txt", "README", "README.1ST", "MD5SUMS", "sums.md5", "a1.mp4", "export.log.1")
+    sidecars = ("x1.json", "0001.json", "0001.dcm.json", "0001.dcm.md5", "report-2024.pdf")
+    of_systems = ("._0001", "._0001.dcm", ".hidden1", ".DS_Store", "Thumbs.db", "$IA1B2C3.pdf")
+    for name in (*documents, *sidecars, *of_systems):
+        (folder / name).write_bytes(b"\2\0\0\0\0\0\0\0 of another kind")
+    for name in ("DONE", "_SUCCESS", "empty.txt", ".nothing1", "DONE_20240131", "export-2024.done", "0001.ok"):
         (folder / name).touch()
-    os.mkfifo(folder / "pipe1")
-    (study.root / "VIEWER").mkdir()
-    for name in ("run64", "viewer.exe", "libviewer.so.1"):
-        (study.root / "VIEWER" / name).write_bytes(bytes(200))
+    os.mkfifo(folder / "0007")
+    viewer = study.root / "VIEWER"
+    (viewer / "logs").mkdir(parents=True)
+    for name in ("run64", "viewer.exe", "libviewer.so.1", "Leadtools.Dicom.dll"):
+        (viewer / name).write_bytes(bytes(200))
     (files,) = find_cases(study.root)
     assert len(files.images) == 6
 
 
-@pytest.mark.parametrize("names", [[], ["1.IMA", "2.IMA"], ["1", "2"], [".hidden"]])
+@pytest.mark.parametrize("names", [[], ["1.IMA", "2.IMA"], ["1", "2"], [".hidden"], ["Thumbs.db"], ["1", ".DS_Store"]])
 @pytest.mark.parametrize("suffix", [".dcm", ""])
 def test_a_folder_in_which_nothing_is_read_is_told_beside_studies(study: Any, names: list[str], suffix: str) -> None:
     for path in study.write().iterdir():
@@ -195,6 +215,27 @@ def test_a_folder_in_which_nothing_is_read_is_told_beside_studies(study: Any, na
     (text,) = said
     assert text.endswith(("is an empty folder; copy it again, or remove it.", "is empty; copy the file again."))
     assert str(empty) in text
+
+
+def test_a_series_of_which_only_a_broken_link_is_there_is_told(study: Any) -> None:
+    study.write()
+    (study.root / "t1").symlink_to("nowhere")
+    said = []
+    for files in find_cases(study.root):
+        try:
+            read_case(files, with_truth=False)
+        except ScanError as problem:
+            said.append(str(problem))
+    assert len(said) == 1
+    assert f"{study.root / 't1'}: is named by a link or a DICOMDIR, and not there" in said[0]
+
+
+def test_a_folder_of_links_is_not_empty(study: Any) -> None:
+    folder = study.write()
+    (study.root / "links").mkdir()
+    for path in folder.iterdir():
+        (study.root / "links" / path.name).symlink_to(path)
+    assert study.read().channels == ("flair",)
 
 
 def test_a_folder_whose_slices_are_all_damaged_is_told(study: Any) -> None:
@@ -238,7 +279,7 @@ def test_a_link_leads_to_its_folder_once_and_one_to_nothing_is_told(study: Any, 
     (tmp_path / "elsewhere" / "loop").symlink_to(study.root)
     np.testing.assert_array_equal(study.read().voxels[..., 0], study.voxels())
     (tmp_path / "elsewhere" / "0007.dcm").symlink_to("nowhere")
-    assert "0007.dcm: cannot be read (No such file or directory)" in study.refusal()
+    assert "0007.dcm: is named by a link or a DICOMDIR, and not there; copy the folder whole." in study.refusal()
 
 
 @pytest.mark.parametrize("closed", ["one/flair/0003.dcm", "one/flair/notes.txt", "closed", "closed/flair"])
