@@ -101,7 +101,7 @@ def _named_in(directory: Path) -> list[Path]:
     records = read_header(directory).get("DirectoryRecordSequence") or []
     with damage_told(directory):
         named = [list(_components(record.ReferencedFileID)) for record in records if "ReferencedFileID" in record]
-    return sorted(_place(directory, components) for components in named)
+        return sorted(_place(directory, components) for components in named)
 
 
 def _components(value: Any) -> Sequence[str]:

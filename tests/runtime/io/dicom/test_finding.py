@@ -90,14 +90,26 @@ def test_a_dicomdir_of_another_folder_stops_nothing(study: Any, tmp_path: Path) 
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_dicomdir_that_leads_out_of_its_folder_is_refused(study: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("components", "reason"),
+    [
+        (["..", "study", "1-flair", "0001.dcm"], "names a file outside its folder"),
+        (["A" * 300], "cannot be read (File name too long)"),
+        (["A\0B"], "names a file outside its folder"),
+    ],
+)
+def test_a_dicomdir_that_leads_where_no_medium_does_is_refused(
+    study: Any, tmp_path: Path, components: list[str], reason: str
+) -> None:
     path = a_dicomdir(study, tmp_path)
     directory = pydicom.dcmread(path)
     record = next(each for each in directory.DirectoryRecordSequence if "ReferencedFileID" in each)
-    record.ReferencedFileID = ["..", "study", "1-flair", "0001.dcm"]
+    record.ReferencedFileID = components
     directory.save_as(path)
-    with pytest.raises(ScanError, match="names a file outside its folder"):
+    with pytest.raises(ScanError, match=re.escape(reason)):
         find_cases(path)
+    (files,) = find_cases(path.parent)
+    assert len(files.images) == 6
 
 
 def test_what_cannot_be_read_stops_the_studies_in_its_folder_alone(study: Any) -> None:
