@@ -135,7 +135,9 @@ def _content(path: Path) -> Iterator[Any]:
     """A DICOM file's content as a stream, in a block of which damage is told."""
     with damage_told(path):
         if path.is_dir():
-            raise ScanError(f"{path}: {why_closed(path) or 'is an empty folder; copy it again, or remove it.'}")
+            raise ScanError(
+                f"{path}: {why_closed(path) or 'has no file with anything in it; copy it again, or remove it.'}"
+            )
         if is_being_copied(path):
             raise ScanError(f"{path}: is hidden, as files are while they are copied; wait for it, or remove it.")
         if not path.exists():

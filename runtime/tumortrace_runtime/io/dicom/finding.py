@@ -9,7 +9,7 @@ from typing import Any
 
 from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.io.dicom.files import COPYING_FOLDERS, damage_told, is_being_copied, read_header
-from tumortrace_runtime.io.dicom.lost import Tree, is_shown, lost
+from tumortrace_runtime.io.dicom.lost import Tree, is_of_system, is_shown, lost
 from tumortrace_runtime.io.magic import is_dicom
 
 _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
@@ -45,7 +45,7 @@ def _is_directory(header: Any, path: Path) -> bool:
 
 
 def _walk(root: Path) -> Tree:
-    """A folder and all below it, links followed, without hidden folders but those in which copies are made."""
+    """A folder and all below it, links followed, without hidden and systems' folders; but those of copies are there."""
     files: dict[Path, Path] = {}
     links: dict[Path, Path] = {}
     problems: list[OSError] = []
@@ -57,9 +57,9 @@ def _walk(root: Path) -> Tree:
             folders.clear()
             continue
         walked[place] = Path(folder)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") or name in COPYING_FOLDERS)
+        folders[:] = sorted(name for name in folders if not is_of_system(name) or name in COPYING_FOLDERS)
         paths = [Path(folder, name) for name in sorted(names)]
-        if any(is_shown(path) for path in paths):
+        if any(is_shown(path) and path.lstat().st_size for path in paths):
             filled.add(Path(folder))
         for path in paths:
             if path.is_symlink():
@@ -86,13 +86,13 @@ def _listed_in(directory: Path) -> list[Path]:
 
 
 def _not_copied(found: Iterable[Path]) -> Iterator[Path]:
-    """What DICOMDIRs name that is not there, though other files are that they name."""
+    """What DICOMDIRs name that is not there, or no DICOM, though other files are that they name."""
     for directory in (path for path in found if path.name.upper() == "DICOMDIR"):
         try:
             named = _named_in(directory)
         except ScanError:  # reading it tells
             continue
-        missing = [path for path in named if not path.is_file()]
+        missing = [path for path in named if not _is_readable_dicom(path)]
         yield from missing if len(missing) < len(named) else ()
 
 

@@ -11,14 +11,18 @@ from tumortrace_runtime.errors import ScanError
 from tumortrace_runtime.io.dicom.files import is_being_copied
 from tumortrace_runtime.io.magic import beginning, begins_as_dicom
 
-_SUFFIXES = {".dcm", ".dicom", ".ima"}
+_SUFFIXES = (".dcm", ".dicom", ".ima")
 """What names of DICOM files usually end with."""
 
-_OF_COPIES = {".gz", ".bz2", ".xz", ".zst", ".zip", ".part", ".partial", ".filepart", ".crdownload", ".tmp", ".icloud"}
+_OF_COPIES = re.compile(
+    r"\.(gz|bz2|xz|zst|lz4|z|7z|zip|gpg|part|partial|filepart|crdownload|opdownload|download|tmp|temp|icloud)$"
+)
 """What is put behind the name of a file that is packed, or not yet whole."""
 
 _OF_SYSTEMS = {"thumbs.db", "desktop.ini"}
 """What systems put into folders, beside hidden files."""
+
+_FOLDERS_OF_SYSTEMS = {"__macosx", "$recycle.bin", "lost+found", "system volume information"}
 
 _OF_MACOS = "._"
 """What hidden files begin with that macOS puts beside others, to keep what it knows of them."""
@@ -26,8 +30,16 @@ _OF_MACOS = "._"
 _BARE = re.compile(rb"\x02\0\0\0UL|\x08\0[\0-\x1f]\0([A-Z]{2}|.\0\0\0)", re.DOTALL)
 """How a file begins that lacks the preamble, or what else stands before the data set (PS3.10, section 7.1)."""
 
-_NUMBER = re.compile(r"[0-9a-f.]*[0-9][0-9a-f.]*")
-"""What differs among the names of slices: numbers, hashes and UIDs."""
+_OF_OTHERS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"%PDF", b"\x7fELF", b"MZ")
+"""How files begin that are named as slices are, but are pictures, documents or programs."""
+
+_NUMBER = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # UUIDs
+    r"|[0-9]+(\.[0-9]+)*(?![0-9a-f])"  # numbers and UIDs
+    r"|(?=[a-f]*[0-9])[0-9a-f]{8,}"  # hashes
+    r"|[0-9]+"
+)
+"""What differs among the names of slices."""
 
 
 class Tree(NamedTuple):
@@ -37,7 +49,7 @@ class Tree(NamedTuple):
         files: hidden ones too; what is linked is there once.
         folders: that can be read.
         closed: folders that cannot.
-        filled: folders with files of their own, linked ones among them.
+        filled: folders with files of their own, linked ones among them, that are not empty.
     """
 
     files: Collection[Path]
@@ -47,15 +59,17 @@ class Tree(NamedTuple):
 
 
 class _Names(NamedTuple):
-    """How slices are named.
+    """How slices are named, in small letters.
 
     Attributes:
         forms: of their names.
-        beginnings: forms of what stands before the first dot.
+        beginnings: what stands before the first dot.
+        shapes: of the beginnings.
     """
 
     forms: Set[str]
     beginnings: Set[str]
+    shapes: Set[str]
 
 
 def lost(tree: Tree, found: Set[Path]) -> Iterator[Path]:
@@ -68,11 +82,8 @@ def lost(tree: Tree, found: Set[Path]) -> Iterator[Path]:
         by_folder.setdefault(path.parent, []).append(path)
     for together in by_folder.values():
         slices = [path for path in together if path in found]
-        names = _names(slices)
-        if not slices and all(_form(_before_dot(path)) in everywhere.beginnings for path in together if is_shown(path)):
-            names = everywhere
-        taken = {_before_dot(path) for path in slices}
-        yield from (path for path in together if path not in found and _may_be_slice(path, names, taken))
+        names = _names(slices) if slices else everywhere._replace(shapes=set())
+        yield from (path for path in together if path not in found and _may_be_slice(path, names))
 
 
 def is_shown(path: Path) -> bool:
@@ -80,23 +91,23 @@ def is_shown(path: Path) -> bool:
     return not path.name.startswith(".") and path.name.lower() not in _OF_SYSTEMS
 
 
+def is_of_system(folder: str) -> bool:
+    """Whether a folder of this name is hidden, or one that systems put beside others."""
+    return folder.startswith(".") or folder.lower() in _FOLDERS_OF_SYSTEMS
+
+
 def _lost_folders(tree: Tree, found: Set[Path]) -> Iterator[Path]:
-    """The topmost folders in which there is no file, beside others in which there is DICOM."""
+    """The topmost folders in which there is no file but empty ones, beside others in which there is DICOM."""
     filled = {above for folder in (*tree.filled, *tree.closed) for above in (folder, *folder.parents)}
     of_studies = {above for path in found for above in path.parents}
     yield from (folder for folder in tree.folders if folder not in filled and folder.parent in of_studies)
 
 
-def _may_be_slice(path: Path, names: _Names, taken: Set[str]) -> bool:
-    """Whether a file that is not found to be DICOM may be a slice.
+def _may_be_slice(path: Path, names: _Names) -> bool:
+    """Whether a file that is not found to be DICOM may be a slice, where slices have such names.
 
     It leads to nothing or cannot be read; is named as DICOM files or as the others are; is empty, and named as another
     slice would be but for its suffix; or lacks what stands before the data set. One that is being copied is hidden.
-
-    Args:
-        path: the file.
-        names: of slices in its folder.
-        taken: what stands before the first dot in these.
     """
     try:
         content = beginning(path)
@@ -104,30 +115,38 @@ def _may_be_slice(path: Path, names: _Names, taken: Set[str]) -> bool:
         return is_shown(path)
     if not path.is_file():
         return not path.exists() and is_shown(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
+    name = path.name.lower()
     if is_being_copied(path):
-        is_named = not _SUFFIXES.isdisjoint(suffixes) and not path.name.startswith(_OF_MACOS)
-        return is_named or begins_as_dicom(content)
-    while suffixes and suffixes[-1] in _OF_COPIES:
-        suffixes.pop()
-    if _SUFFIXES.intersection(suffixes[-1:]) or _form(path.name) in names.forms or _BARE.match(content):
+        is_named = name.endswith(_SUFFIXES) or any(f"{suffix}." in name for suffix in _SUFFIXES)
+        is_linked = _OF_COPIES.search(name) and _form(_OF_COPIES.sub("", name[1:])) in names.forms
+        return begins_as_dicom(content) or ((is_named or bool(is_linked)) and not name.startswith(_OF_MACOS))
+    whole = _OF_COPIES.sub("", name)
+    if whole.endswith(_SUFFIXES) or _BARE.match(content):
         return True
-    return not content and _before_dot(path) not in taken and _form(_before_dot(path)) in names.beginnings
+    if _form(whole) in names.forms:
+        return not content.startswith(_OF_OTHERS)
+    begins = _before_dot(name)
+    return not content and begins not in names.beginnings and _shape(begins) in names.shapes
 
 
 def _names(paths: Iterable[Path]) -> _Names:
-    paths = list(paths)
-    return _Names({_form(path.name) for path in paths}, {_form(_before_dot(path)) for path in paths})
+    names = {path.name.lower() for path in paths}
+    beginnings = {_before_dot(name) for name in names}
+    return _Names({_form(name) for name in names}, beginnings, {_shape(begins) for begins in beginnings})
 
 
-def _before_dot(path: Path) -> str:
-    return path.name.partition(".")[0]
+def _before_dot(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _shape(begins: str) -> str:
+    return re.sub("[0-9]", "#", begins)
 
 
 def _form(name: str) -> str:
-    """A name without what differs among slices.
+    """A name in small letters, without what differs among slices.
 
-    >>> _form("IM0001"), _form("MR.1.2.840.7"), _form("README")
-    ('im#', 'mr#', 'readme')
+    >>> _form("im0001"), _form("mr.1.2.840.7"), _form("3f2504e0.dcm"), _form("readme")
+    ('im#', 'mr.#', '#.dcm', 'readme')
     """
-    return _NUMBER.sub("#", name.lower())
+    return _NUMBER.sub("#", name)

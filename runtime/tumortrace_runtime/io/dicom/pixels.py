@@ -189,21 +189,22 @@ def _of_own_bits(path: Path, pixels: npt.NDArray[Any], header: Any) -> npt.NDArr
     least = -most - 1 if pixels.dtype.kind == "i" else 0
     if least <= pixels.min() and pixels.max() <= most:
         return pixels
-    above = 8 * pixels.dtype.itemsize - bits
-    own = (pixels << above) >> above
-    bare = own & ((1 << bits) - 1)  # signed values may be stored without their sign above them
-    if ((pixels != own) & (pixels != bare)).any() and not _has_overlay_within(header):
+    width = 8 * pixels.dtype.itemsize
+    own = (pixels << width - bits) >> width - bits
+    unsigned = f"u{pixels.dtype.itemsize}"
+    others = pixels.view(unsigned) & ~np.array(_overlay_bits(header) & (1 << width) - (1 << bits), unsigned)
+    bare = own.view(unsigned) & ((1 << bits) - 1)  # signed values may be stored without their sign above them
+    if ((others != own.view(unsigned)) & (others != bare)).any():
         raise ScanError(
-            f"{path}: has values from {pixels.min()} to {pixels.max()}, and {header.BitsStored} bits by its header; "
-            "it is damaged."
+            f"{path}: has values from {pixels.min()} to {pixels.max()}, and {bits} bits by its header; it is damaged."
         )
     return own
 
 
-def _has_overlay_within(header: Any) -> bool:
-    """Whether a header tells of overlays within pixels (OverlayBitPosition in groups 6000 to 601E)."""
+def _overlay_bits(header: Any) -> int:
+    """The bits of pixels that hold overlays, by OverlayBitPosition in groups 6000 to 601E (retired from PS3.3)."""
     positions = (header.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
-    return any(position is not None and position.value for position in positions)
+    return sum({1 << int(position.value) for position in positions if position is not None and position.value})
 
 
 def _complemented(stored: npt.NDArray[Any], header: Any) -> npt.NDArray[Any]:

@@ -81,6 +81,9 @@ def test_a_dicomdir_that_names_what_is_not_there_is_refused(study: Any, tmp_path
     (files,) = find_cases(path.parent)
     with pytest.raises(ScanError, match=f"{re.escape(str(lost))}: is named by a link or a DICOMDIR, and not there"):
         read_case(files, with_truth=False)
+    lost.touch()
+    with pytest.raises(ScanError, match=f"{re.escape(str(lost))}: is empty; copy the file again"):
+        read_case(find_cases(path.parent)[0], with_truth=False)
 
 
 def test_a_dicomdir_of_another_folder_stops_nothing(study: Any, tmp_path: Path) -> None:
@@ -156,6 +159,11 @@ def without_meta(content: bytes) -> bytes:
         ("IM6", lambda content: b"\xff" * 512 + content[512:]),
         ("IM6", lambda content: b"words" + content[5:100]),
         (".IM6.Gh3kLm", lambda content: content),
+        (".IM6.icloud", lambda content: b"bplist00" + bytes(150)),
+        ("IM6.gz", gzip.compress),
+        ("IM6.part", lambda content: content[:100]),
+        ("1a2b3c46-beef-4a7b-8c9d-0123456789ab", lambda content: b""),
+        ("3F25040E6", lambda content: b""),
         (".rsync-partial/IM6", lambda content: content),
         (".~tmp~/0006.dcm", lambda content: content),
         ("0006.tif", lambda content: content),
@@ -173,7 +181,7 @@ def test_no_file_that_may_be_a_slice_is_left_out_without_a_word(study: Any, name
     last.unlink()
     if ".dcm" not in name and "0006" not in name:
         for number, path in enumerate(sorted(folder.iterdir())):
-            path.rename(folder / re.sub(r"^\..*(IM6).*", r"\1", name).replace("6", str(number)))
+            path.rename(folder / re.sub(r".*(IM6).*", r"\1", name).replace("6", str(number), 1))
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(harm(content))
     (files,) = find_cases(study.root, "dicom")
@@ -198,9 +206,24 @@ def test_what_is_no_image_is_left_alone(study: Any, suffix: str) -> None:
     of_systems = ("._0001", "._0001.dcm", ".hidden1", ".DS_Store", "Thumbs.db", "$IA1B2C3.pdf")
     for name in (*documents, *sidecars, *of_systems):
         (folder / name).write_bytes(b"\2\0\0\0\0\0\0\0 of another kind")
-    for name in ("DONE", "_SUCCESS", "empty.txt", ".nothing1", "DONE_20240131", "export-2024.done", "0001.ok"):
+    for name in (
+        "DONE",
+        "_SUCCESS",
+        "empty.txt",
+        ".nothing1",
+        "DONE_20240131",
+        "export-2024.done",
+        "20240131.done",
+        "0001.ok",
+    ):
         (folder / name).touch()
     os.mkfifo(folder / "0007")
+    (study.root / "__MACOSX" / folder.name).mkdir(parents=True)
+    (study.root / "__MACOSX" / folder.name / "._0001.dcm").write_bytes(b"words")
+    (study.root / "lost+found").mkdir()
+    (study.root / "PREVIEW").mkdir()
+    for name in ("0001", "0001.db"):
+        (study.root / "PREVIEW" / name).write_bytes(b"\xff\xd8\xff\xe0 a picture")
     viewer = study.root / "VIEWER"
     (viewer / "logs").mkdir(parents=True)
     for name in ("run64", "viewer.exe", "libviewer.so.1", "Leadtools.Dicom.dll"):
@@ -209,7 +232,10 @@ def test_what_is_no_image_is_left_alone(study: Any, suffix: str) -> None:
     assert len(files.images) == 6
 
 
-@pytest.mark.parametrize("names", [[], ["1.IMA", "2.IMA"], ["1", "2"], [".hidden"], ["Thumbs.db"], ["1", ".DS_Store"]])
+@pytest.mark.parametrize(
+    "names",
+    [["1.gz", "2.gz"], ["done"], [], ["1.IMA", "2.IMA"], ["1", "2"], [".hidden"], ["Thumbs.db"], ["1", ".DS_Store"]],
+)
 @pytest.mark.parametrize("suffix", [".dcm", ""])
 def test_a_folder_in_which_nothing_is_read_is_told_beside_studies(study: Any, names: list[str], suffix: str) -> None:
     for path in study.write().iterdir():
@@ -225,7 +251,7 @@ def test_a_folder_in_which_nothing_is_read_is_told_beside_studies(study: Any, na
         except ScanError as problem:
             said.append(str(problem))
     (text,) = said
-    assert text.endswith(("is an empty folder; copy it again, or remove it.", "is empty; copy the file again."))
+    assert text.endswith("has no file with anything in it; copy it again, or remove it.")
     assert str(empty) in text
 
 
@@ -256,6 +282,8 @@ def test_a_folder_whose_slices_are_all_damaged_is_told(study: Any) -> None:
             path.rename(path.with_suffix(""))
     for path in (study.root / "2-flair").iterdir():
         path.write_bytes(b"\xff" * 1000)
+    (study.root / "2-flair" / "series.json").write_text("{}")
+    (study.root / "2-flair" / ".DS_Store").write_text("of a system")
     assert [files.case_id[:6] for files in find_cases(study.root)] == ["study-", "unread"]
 
 

@@ -245,6 +245,7 @@ def test_values_beyond_the_bits_told_of_are_refused(study: Any, syntax: Any, is_
         if syntax:
             image.compress(syntax, generate_instance_uid=False)
         image.BitsStored, image.HighBit = 8, 7
+        image.add_new((0x6000, 0x0102), "US", 15)
 
     study.write(voxels=study.voxels(COMPRESSIBLE) % 1000)
     if syntax:
