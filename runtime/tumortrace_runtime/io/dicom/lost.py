@@ -116,11 +116,11 @@ def _may_be_slice(path: Path, names: _Names) -> bool:
     if not path.is_file():
         return not path.exists() and is_shown(path)
     name = path.name.lower()
+    whole = _OF_COPIES.sub("", name)
     if is_being_copied(path):
         is_named = name.endswith(_SUFFIXES) or any(f"{suffix}." in name for suffix in _SUFFIXES)
-        is_linked = _OF_COPIES.search(name) and _form(_OF_COPIES.sub("", name[1:])) in names.forms
-        return begins_as_dicom(content) or ((is_named or bool(is_linked)) and not name.startswith(_OF_MACOS))
-    whole = _OF_COPIES.sub("", name)
+        is_placeholder = whole != name and _form(whole.removeprefix(".")) in names.forms
+        return begins_as_dicom(content) or ((is_named or is_placeholder) and not name.startswith(_OF_MACOS))
     if whole.endswith(_SUFFIXES) or _BARE.match(content):
         return True
     if _form(whole) in names.forms:
